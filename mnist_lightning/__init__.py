@@ -1,0 +1,1 @@
+"""The paper's MNIST experiment as a PyTorch Lightning project."""

@@ -1,0 +1,46 @@
+"""`python -m mnist_lightning`: answers `--help` at once and starts everything else."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "fit": "train the network, validating on the test set after each epoch",
+    "validate": "loss and accuracy of a checkpoint, logged as val/…",
+    "test": "loss and accuracy of a checkpoint, logged as test/…",
+    "predict": "write a checkpoint's prediction for each test image to a CSV file",
+}
+
+
+def usage() -> str:
+    """The help page, one line a command."""
+    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m mnist_lightning COMMAND [--help] [--config FILE] [--GROUP.SETTING VALUE ...]",
+            "",
+            "Train the paper's CNN on MNIST and time it.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`python -m mnist_lightning COMMAND --help` lists a command's settings with their defaults.",
+        ]
+    )
+
+
+def main() -> int:
+    """Runs the command named by the first argument; imports torch only for a command that needs it."""
+    command = sys.argv[1] if len(sys.argv) > 1 else None
+    if command in ("-h", "--help"):
+        print(usage())
+        return 0
+    if command not in COMMANDS:
+        print(usage(), file=sys.stderr)
+        reason = f"{command!r} is not a command" if command else "a command is needed"
+        print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return import_module("mnist_lightning.cli").main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

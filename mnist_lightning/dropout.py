@@ -1,0 +1,67 @@
+"""Dropout whose masks do not depend on the device, nor on how many share the batch.
+
+A library's dropout draws from the random stream of its process: two processes draw other masks than one, a GPU
+other masks than a CPU. Here each unit of each image hashes a counter with SplitMix64 (Steele, Lea and Flood, 2014,
+"Fast splittable pseudorandom number generators"), so a device computes the mask of its own images alone and gets
+what any other device would have got.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same bits as an unsigned 64-bit number; torch's 64-bit arithmetic is signed."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _xor_shift(words: Tensor, bits: int) -> Tensor:
+    # `>>` copies the sign bit; the mask makes it the logical shift that the hash is defined with.
+    return words.bitwise_xor_((words >> bits) & ((1 << (64 - bits)) - 1))
+
+
+def random_words(rows: Tensor, columns: int, seed: Sequence[int]) -> Tensor:
+    """Uniform random 64-bit words, int64 [len(rows), columns]; word (r, c) is a function of seed, r and c alone."""
+    key = _signed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    counters = rows[:, None] * columns + torch.arange(columns, device=rows.device)
+    words = counters.mul_(_GOLDEN).add_(key)
+    words = _xor_shift(words, 30).mul_(_MIX_1)
+    words = _xor_shift(words, 27).mul_(_MIX_2)
+    return _xor_shift(words, 31)
+
+
+def keep_mask(rows: Tensor, units: int, rate: float, seed: Sequence[int]) -> Tensor:
+    """Which units are kept, bool [len(rows), units]; each is dropped with probability `rate`, independently.
+
+    A unit takes one random byte where a byte can tell the rate exactly (the paper's .25 and .5), else four, which
+    tell any rate to 2^-32.
+    """
+    exact_in_a_byte = (rate * 256).is_integer()
+    lane, levels = (torch.uint8, 256) if exact_in_a_byte else (torch.int32, 2**32)
+    columns = -(-units * (1 if exact_in_a_byte else 4) // 8)
+    lanes = random_words(rows, columns, seed).view(lane)[:, :units]
+    threshold = round(rate * levels) - (0 if exact_in_a_byte else 2**31)
+    return lanes >= threshold
+
+
+def dropout(activations: Tensor, rate: float, rows: Tensor, seed: Sequence[int]) -> Tensor:
+    """Zeroes a share `rate` of the units and scales the rest by 1 / (1 - rate), as Keras and PyTorch do.
+
+    Args:
+        activations: [n, units], the images of one device.
+        rate: Probability of dropping a unit, in [0, 1).
+        rows: int64 [n], the images' places in the global batch.
+        seed: Whatever names the draw: seed of the experiment, epoch, step, layer.
+    """
+    if rate == 0:
+        return activations
+    keep = keep_mask(rows, activations.shape[1], rate, seed)
+    return activations * keep * (1 / (1 - rate))

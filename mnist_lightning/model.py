@@ -1,0 +1,166 @@
+"""The paper's network, its loss, its optimiser and its metrics."""
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
+from mnist_lightning.dropout import dropout
+from mnist_lightning.errors import SettingError
+
+
+class MNISTClassifier(LightningModule):
+    """The CNN of the paper's section II, trained with categorical cross-entropy and Adadelta.
+
+    Args:
+        channels: Output channels of the two convolutions.
+        kernel_size: Side of both convolutions' kernels, in pixels.
+        pool_size: Side and stride of the max pooling, in pixels.
+        hidden: Units of the hidden dense layer.
+        dropout: Rates of the dropouts after the pooling and after the hidden layer, each in [0, 1).
+        learning_rate: Adadelta's learning rate; 1.0 is Keras's default of 2019 (tf.keras has 0.001).
+        rho: Adadelta's decay of both running averages; 0.95 is Keras's default.
+        eps: Adadelta's term under the square roots; 1e-7 is Keras's default (PyTorch has 1e-6).
+        seed: Seed of the initial weights and of the dropout masks.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int] = (32, 64),
+        kernel_size: int = 3,
+        pool_size: int = 2,
+        hidden: int = 128,
+        dropout: tuple[float, float] = (0.25, 0.5),
+        learning_rate: float = 1.0,
+        rho: float = 0.95,
+        eps: float = 1e-7,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        side = (IMAGE_SIZE - 2 * (kernel_size - 1)) // pool_size if pool_size > 0 else 0
+        for name, valid, remedy in (
+            ("channels", min(channels) >= 1, "give two positive numbers"),
+            ("kernel_size", kernel_size >= 1, "give a positive number"),
+            ("pool_size", pool_size >= 1, "give a positive number"),
+            ("pool_size", side >= 1, "nothing is left of the image: make it or model.kernel_size smaller"),
+            ("hidden", hidden >= 1, "give a positive number"),
+            (
+                "dropout",
+                all(0 <= rate < 1 for rate in dropout),
+                "give two rates from 0 up to, not including, 1",
+            ),
+            ("learning_rate", learning_rate > 0, "give a positive number"),
+            ("rho", 0 <= rho <= 1, "give a number from 0 to 1"),
+            ("eps", eps > 0, "give a positive number"),
+        ):
+            if not valid:
+                raise SettingError(f"model.{name} is {locals()[name]}: {remedy}.")
+        self.save_hyperparameters()
+
+        self.conv1 = nn.Conv2d(1, channels[0], kernel_size)
+        self.conv2 = nn.Conv2d(channels[0], channels[1], kernel_size)
+        self.pool = nn.MaxPool2d(pool_size)
+        self.dense1 = nn.Linear(side * side * channels[1], hidden)
+        self.dense2 = nn.Linear(hidden, CLASSES)
+        generator = torch.Generator().manual_seed(seed)
+        for layer in (self.conv1, self.conv2, self.dense1, self.dense2):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+        # Convolutions then leave their output as height, width, channel: the order Keras flattens in.
+        self.to(memory_format=torch.channels_last)
+
+        self.train_metrics = _metrics("train/")
+        self.val_metrics = _metrics("val/")
+        self.test_metrics = _metrics("test/")
+        self.trained_epochs = 0
+
+    def forward(self, images: Tensor, rows: Tensor | None = None, step: int = 0) -> Tensor:
+        """Classifies images; in training mode dropout is drawn for the current epoch and the given step.
+
+        Args:
+            images: uint8 or float [n, 28, 28], 0 to 255.
+            rows: int64 [n], the images' places in the global batch; by default 0, 1, 2 …
+            step: The batch's number in its epoch, from 0.
+
+        Returns:
+            Logits, [n, 10].
+        """
+        rates = self.hparams["dropout"] if self.training else (0, 0)
+        if rows is None:
+            rows = torch.arange(len(images), device=images.device)
+        draw = (self.hparams["seed"], self.current_epoch, step)
+
+        x = images[:, None].to(self.dtype) / 255
+        x = F.relu(self.conv1(x))
+        x = self.pool(F.relu(self.conv2(x)))
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        x = dropout(x, rates[0], rows, (*draw, 1))
+        x = F.relu(self.dense1(x))
+        x = dropout(x, rates[1], rows, (*draw, 2))
+        return self.dense2(x)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss whose gradient, averaged over the devices, is that of the global batch's mean loss."""
+        logits = self(batch.images, batch.rows, batch_idx)
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        _update(self.train_metrics, losses, logits, batch.labels)
+        # Not a mean: devices may hold different numbers of images of the last batch.
+        return losses.sum() * (self.trainer.world_size / batch.size)
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch(self.train_metrics, self.current_epoch + 1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(self.val_metrics, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        fitting = self.trainer.state.fn == "fit"
+        self._log_epoch(self.val_metrics, self.current_epoch + 1 if fitting else self.trained_epochs)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(self.test_metrics, batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch(self.test_metrics, self.trained_epochs)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Index in the test set, label, predicted digit and its probability, each [n]."""
+        probability, digit = self(batch.images).float().softmax(1).max(1)
+        return batch.indices, batch.labels, digit, probability
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        hparams = self.hparams
+        return torch.optim.Adadelta(
+            self.parameters(), lr=hparams["learning_rate"], rho=hparams["rho"], eps=hparams["eps"]
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.trained_epochs = checkpoint["epoch"] + 1
+
+    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
+        logits = self(batch.images)
+        _update(metrics, F.cross_entropy(logits, batch.labels, reduction="none"), logits, batch.labels)
+
+    def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
+        # A logged "step" becomes TensorBoard's x axis, so that all batch sizes lie over each other.
+        self.log_dict({**dict(metrics.items()), "step": float(epoch)})
+
+
+def _metrics(prefix: str) -> MetricCollection:
+    return MetricCollection(
+        {
+            # Looking for NaN would make a GPU wait in every step.
+            "loss": MeanMetric(nan_strategy="disable"),
+            "accuracy": MulticlassAccuracy(CLASSES, average="micro", validate_args=False),
+        },
+        prefix=prefix,
+        compute_groups=False,
+    )
+
+
+def _update(metrics: MetricCollection, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+    metrics["loss"].update(losses.detach())
+    metrics["accuracy"].update(logits.detach(), labels)

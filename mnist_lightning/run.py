@@ -1,0 +1,133 @@
+"""A run's folder: its name, its record and its summary."""
+
+import json
+import os
+import shlex
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mnist_lightning.callbacks import WallClock
+from mnist_lightning.errors import SettingError
+from mnist_lightning.machine import describe_machine
+
+SUMMARY = "summary.json"
+
+
+def setup_name(trainer: Trainer) -> str:
+    """What runs, as devices x accelerator: `1xcpu`, `1xgpu`, `2xgpu`, `2xcpu`."""
+    kind = trainer.strategy.root_device.type
+    return f"{trainer.world_size}x{'gpu' if kind == 'cuda' else kind}"
+
+
+def run_name(setup: str, batch_size: int, seed: int) -> str:
+    """The folder of equal runs, under the folder of logs; its versions are their folders."""
+    return f"{setup}/batch_size={batch_size:04d}/seed={seed}"
+
+
+def run_of_checkpoint(checkpoint: str) -> Path | None:
+    """The folder of the run that wrote a checkpoint, if it lies in one."""
+    # Not resolved: Lightning compares the checkpoint's folder with the saved one as text.
+    run = Path(checkpoint).parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
+class RunRecord(Callback):
+    """Writes what ran into the run's hyperparameters, and `summary.json` when all is done.
+
+    Args:
+        setup: Name of the setup, such as `1xcpu`.
+        load: The machine's load average before the run.
+    """
+
+    def __init__(self, setup: str, load: float) -> None:
+        self.setup_name, self.load = setup, load
+        self.record: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        data = trainer.datamodule
+        self.record = {
+            "setup": self.setup_name,
+            "batch_size": data.batch_size,
+            "seed": data.seed,
+            "data": data.found,
+            "data_fingerprint": data.fingerprint,
+            "train_images": len(data.train_digits),
+            "test_images": len(data.test_digits),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "machine": describe_machine(trainer.strategy.root_device, str(trainer.precision), self.load),
+        }
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.record)
+        if trainer.is_global_zero and trainer.log_dir:
+            (Path(trainer.log_dir) / SUMMARY).unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"setup": self.setup_name}
+
+    def summary(self, trainer: Trainer, clock: WallClock) -> dict[str, Any]:
+        """The finished run as one dictionary: the record, the command, the last metrics and the times."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
+        times = {
+            name: [epoch[name] for epoch in clock.epochs]
+            for name in (clock.epochs[0] if clock.epochs else {})
+        }
+        return {
+            **self.record,
+            "command": shlex.join(["python", "-m", "mnist_lightning", *sys.argv[1:]]),
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "metrics": {**metrics, "seconds/fit": clock.fit},
+            "median": {name: statistics.median(values) for name, values in times.items()},
+            "by_epoch": times,
+        }
+
+
+def write_summary(run: Path, summary: dict[str, Any]) -> None:
+    """Writes `summary.json` whole or not at all: that it is there is what finished means."""
+    part = run / f".{SUMMARY}"
+    part.write_text(json.dumps(summary, indent=2) + "\n")
+    os.replace(part, run / SUMMARY)
+
+
+def closing_table(summary: dict[str, Any], run: Path | None) -> str:
+    """The paper's three lines, and what to do with the run."""
+    metrics = summary["metrics"]
+    loss, accuracy = (metrics.get(f"val/{name}") for name in ("loss", "accuracy"))
+    sample = "" if summary["data"] == "mnist" else "  (sample data: not comparable with the paper)"
+    cell = f"{summary['setup']}, batch size {summary['batch_size']}, seed {summary['seed']}"
+    lines = [
+        "",
+        f"  {cell}, {summary['epochs']} epochs{sample}",
+        f"  Training time  {metrics['seconds/fit']:10.2f} s",
+        f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
+        f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
+    ]
+    if run is not None:
+        folder = shlex.quote(str(run))
+        lines += [
+            "",
+            f"  run    {run}",
+            f"  look   tensorboard --logdir {folder}",
+            f"  rerun  python -m mnist_lightning fit --config {shlex.quote(str(run / 'config.yaml'))}",
+        ]
+    return "\n".join(lines)
+
+
+def refuse_unwritable(folder: Path, setting: str) -> None:
+    """Makes sure that a folder can be made or written to, without making it.
+
+    Raises:
+        SettingError: If it cannot.
+    """
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "not writable" if there.is_dir() else "not a folder"
+        raise SettingError(
+            f"{setting} is {folder}, but {there} is {reason}: name a folder that you can write to."
+        )

@@ -1,0 +1,57 @@
+"""Which images each device trains on or evaluates, at each step."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class Share(NamedTuple):
+    """One device's part of one global batch."""
+
+    indices: Tensor  # int64 [n]: which images of the data set
+    rows: Tensor  # int64 [n]: their places in the global batch
+    size: int  # images in the global batch, all devices together
+
+
+class GlobalBatchSampler(Sampler[Share]):
+    """Deals the same global batches to any number of devices.
+
+    Batch k of epoch e is a function of the seed, e and k alone; device r of d takes its rows r, r + d, r + 2d …
+    So every image comes exactly once an epoch, on one device, and every device has the same number of batches:
+    where a last batch holds fewer images than there are devices, some get an empty share.
+
+    Args:
+        images: Number of images in the data set.
+        batch_size: Images in a global batch; the last batch of an epoch may hold fewer.
+        shuffle: Whether each epoch has an order of its own; otherwise the order is that of the data set.
+        seed: Seed of the orders.
+        device: Which of the devices asks, from 0.
+        devices: How many devices share each batch.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, shuffle: bool, seed: int = 0, device: int = 0, devices: int = 1
+    ) -> None:
+        self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
+        self.seed, self.device, self.devices = seed, device, devices
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, from 0, whose order the next iteration deals; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return (self.images + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Share]:
+        if self.shuffle:
+            order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
+        else:
+            order = torch.arange(self.images)
+        for batch in order.split(self.batch_size):
+            rows = torch.arange(self.device, len(batch), self.devices)
+            yield Share(batch[rows], rows, len(batch))
