@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,9 @@ LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless
 class Parser(LightningArgumentParser):
     """Says what is wrong in one sentence, without the page of options before it."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> None:
         raise SettingError(" ".join(message.split())) from ex
 
@@ -55,14 +60,13 @@ class Parser(LightningArgumentParser):
 class MNISTCLI(LightningCLI):
     """LightningCLI with the run's folder, the checkpoint's settings and the closing table.
 
-    Args:
-        args: The command line; by default that of the process.
+    It reads the command line of the process, as DDP does that starts the other processes with it.
 
     Raises:
         SettingError: If a setting is wrong; nothing has been written then.
     """
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self) -> None:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.checkpoint: dict[str, Any] | None = None
         super().__init__(
@@ -73,7 +77,6 @@ class MNISTCLI(LightningCLI):
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs={"prog": PROGRAM},
-            args=args,
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -92,6 +95,13 @@ class MNISTCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        commands = LightningCLI.subcommands()
+        for command in ("validate", "test"):
+            commands[command].add("verbose")  # they print our way
+        return commands
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         command = self.config.subcommand
@@ -102,8 +112,7 @@ class MNISTCLI(LightningCLI):
             )
         if config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(config.ckpt_path)
-            typed = parser.parse_args(args, defaults=False)[command]
-            adopt_settings(self.checkpoint, typed, config, resume=command == "fit")
+            adopt_settings(self.checkpoint, self._typed(parser), config, resume=command == "fit")
         elif command != "fit":
             raise SettingError(f"{command} needs ckpt_path: name a file such as <run>/checkpoints/last.ckpt.")
 
@@ -144,6 +153,15 @@ class MNISTCLI(LightningCLI):
 
     before_validate = before_test = before_predict = before_fit
 
+    def fit(self, **options: Any) -> None:
+        try:
+            self.trainer.fit(**options)
+        except SettingError:
+            # Found out only with all processes together, when the folder was made already.
+            if self.checkpoint is None and self.trainer.loggers and self.trainer.is_global_zero:
+                shutil.rmtree(self.trainer.loggers[0].log_dir, ignore_errors=True)
+            raise
+
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
@@ -156,6 +174,26 @@ class MNISTCLI(LightningCLI):
     def after_predict(self) -> None:
         if self.trainer.is_global_zero:
             print(f"predictions  {self.config.predict.predictions.path}", flush=True)
+
+    def validate(self, **options: Any) -> None:
+        self._evaluate(self.trainer.validate, options)
+
+    def test(self, **options: Any) -> None:
+        self._evaluate(self.trainer.test, options)
+
+    def _evaluate(self, evaluate: Callable[..., list], options: dict[str, Any]) -> None:
+        (metrics,) = evaluate(**options, verbose=False)
+        if self.trainer.is_global_zero:
+            for name, value in metrics.items():
+                if name != "step":
+                    print(f"{name:<14}{value:.5f}", flush=True)
+
+    def _typed(self, parser: LightningArgumentParser) -> Namespace:
+        """The settings given on the command line or in a file, without the defaults."""
+        command, *rest = sys.argv[1:]
+        # The links from the seed need one; what the user gives comes later and wins.
+        seed = self.checkpoint["hyper_parameters"]["seed"]
+        return parser.parse_args([command, f"--seed_everything={seed}", *rest], defaults=False)[command]
 
     def _place_run(self, config: Namespace) -> None:
         """Chooses the run's folder: a new version, or that of the checkpoint that the command goes on from."""
@@ -207,21 +245,27 @@ def _resolve(settings: Namespace) -> Trainer:
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
-        asked = ", ".join(f"trainer.{name} {settings[name]}" for name in names)
         reason = " ".join(str(error).split())
-        raise SettingError(f"{asked}: {reason}") from error
+        raise SettingError(
+            f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
+            f"machine ({reason}): ask for what it has, such as --trainer.accelerator cpu."
+        ) from error
 
 
 def _quiet() -> None:
     """Silences advertising and warnings about what is decided here; whatever concerns the user's settings shows."""
-    noise = ("Tip:", "GPU available:", "TPU available:", "HPU available:")
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addFilter(lambda record: not any(text in record.getMessage() for text in noise))
+    noise = ("Tip:", "GPU available:", "TPU available:", "HPU available:", "Seed set to")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(
+            lambda record: not any(text in record.getMessage() for text in noise)
+        )
     for message in (
         ".*LeafSpec.*",
         ".*does not have many workers.*",  # batches are slices of memory
         ".*is smaller than the logging interval.*",  # metrics are logged by epoch
         ".*exists and is not empty.*",  # a resumed run goes on in its own folder
+        ".*Couldn't infer the batch indices.*",  # a batch carries them
+        ".*The dirpath has changed.*",  # a run's folder may be moved
     ):
         warnings.filterwarnings("ignore", message)
 

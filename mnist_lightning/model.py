@@ -146,7 +146,8 @@ class MNISTClassifier(LightningModule):
 
     def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
         # A logged "step" becomes TensorBoard's x axis, so that all batch sizes lie over each other.
-        self.log_dict({**dict(metrics.items()), "step": float(epoch)})
+        self.log_dict(dict(metrics.items()))
+        self.log("step", float(epoch), sync_dist=True)
 
 
 def _metrics(prefix: str) -> MetricCollection:

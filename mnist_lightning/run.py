@@ -5,6 +5,7 @@ import os
 import shlex
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
     cell = f"{summary['setup']}, batch size {summary['batch_size']}, seed {summary['seed']}"
     lines = [
         "",
-        f"  {cell}, {summary['epochs']} epochs{sample}",
+        f"  {cell}, {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{sample}",
         f"  Training time  {metrics['seconds/fit']:10.2f} s",
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
@@ -118,16 +119,21 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
 
 
 def refuse_unwritable(folder: Path, setting: str) -> None:
-    """Makes sure that a folder can be made or written to, without making it.
+    """Makes sure that a folder can be made and written to; leaves none behind.
 
     Raises:
         SettingError: If it cannot.
     """
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = "not writable" if there.is_dir() else "not a folder"
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise SettingError(
-            f"{setting} is {folder}, but {there} is {reason}: name a folder that you can write to."
-        )
+            f"{setting} is {folder}, where nothing can be written ({error.strerror}): name another folder."
+        ) from error
+    finally:
+        for path in missing:
+            if path.exists():
+                path.rmdir()
