@@ -28,14 +28,18 @@ def _xor_shift(words: Tensor, bits: int) -> Tensor:
     return words.bitwise_xor_((words >> bits) & ((1 << (64 - bits)) - 1))
 
 
-def random_words(rows: Tensor, columns: int, seed: Sequence[int]) -> Tensor:
-    """Uniform random 64-bit words, int64 [len(rows), columns]; word (r, c) is a function of seed, r and c alone."""
-    key = _signed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-    counters = rows[:, None] * columns + torch.arange(columns, device=rows.device)
-    words = counters.mul_(_GOLDEN).add_(key)
+def splitmix64(counters: Tensor, key: int) -> Tensor:
+    """The numbers of SplitMix64's stream from the state `key`, int64, in the place of their counters."""
+    words = counters.mul_(_GOLDEN).add_(_signed(key))
     words = _xor_shift(words, 30).mul_(_MIX_1)
     words = _xor_shift(words, 27).mul_(_MIX_2)
     return _xor_shift(words, 31)
+
+
+def random_words(rows: Tensor, columns: int, seed: Sequence[int]) -> Tensor:
+    """Uniform random 64-bit words, int64 [len(rows), columns]; word (r, c) is a function of seed, r and c alone."""
+    key = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    return splitmix64(rows[:, None] * columns + torch.arange(columns, device=rows.device), key)
 
 
 def keep_mask(rows: Tensor, units: int, rate: float, seed: Sequence[int]) -> Tensor:

@@ -53,5 +53,5 @@ class GlobalBatchSampler(Sampler[Share]):
         else:
             order = torch.arange(self.images)
         for batch in order.split(self.batch_size):
-            rows = torch.arange(self.device, len(batch), self.devices)
+            rows = torch.arange(len(batch))[self.device :: self.devices]
             yield Share(batch[rows], rows, len(batch))

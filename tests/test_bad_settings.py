@@ -1,0 +1,102 @@
+"""Each bad setting ends in one sentence that names it, and leaves nothing behind."""
+
+import os
+
+import pytest
+import torch
+from conftest import SMALL
+
+from mnist_lightning import __main__
+
+FIT = ["fit", *SMALL]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["fit", "--trainer.accelerator=gpu"], "trainer.accelerator gpu"),
+        ([*FIT, "--trainer.accelerator=quantum"], "trainer.accelerator"),
+        ([*FIT, "--trainer.devices=7"], "data.batch_size 480 cannot be shared by 7 devices"),
+        ([*FIT, "--trainer.devices=0"], "trainer.devices 0"),
+        ([*FIT, "--data.batch_size=0"], "data.batch_size is 0"),
+        ([*FIT, "--data.batch_size=many"], "data.batch_size"),
+        ([*FIT, "--data.source=cifar"], "data.source"),
+        ([*FIT, "--data.seed=1"], "seed_everything"),
+        ([*FIT, "--model.dropout=[2, 0]"], "model.dropout"),
+        ([*FIT, "--model.learning_rat=1"], "--model.learning_rat"),
+        ([*FIT, "--trainer.logger.init_args.save_dir=a_file/logs"], "trainer.logger.init_args.save_dir"),
+        ([*FIT, "--ckpt_path=nowhere.ckpt"], "ckpt_path is nowhere.ckpt"),
+        ([*FIT, "--ckpt_path=last"], "ckpt_path is last"),
+        ([*FIT, "--ckpt_path=a_file"], "ckpt_path is a_file"),
+        ([*FIT, "--ckpt_path=other.pt"], "ckpt_path is other.pt"),
+        ([*FIT, "--config=nowhere.yaml"], "nowhere.yaml"),
+        ([*FIT, "--config=typo.yaml"], "batchsize"),
+        ([*FIT, "--config=broken.yaml"], "parsing config"),
+        ([*FIT, "--seed_everything=-1"], "seed_everything is -1"),
+        ([*FIT, "--seed_everything=true"], "seed_everything"),
+        ([*FIT, "--trainer.overfit_batches=2"], "trainer.overfit_batches"),
+        (["fit", "--data.source=mnist", "--data.data_dir=a_file"], "data.data_dir a_file"),
+        (["test"], "test needs ckpt_path"),
+        (["predict"], "predict needs ckpt_path"),
+        (["validate"], "validate needs ckpt_path"),
+        (["train"], "'train' is not a command"),
+        ([], "a command is needed"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(command, monkeypatch, capfd, args, says):
+    command  # noqa: B018 - an empty folder
+    with open("a_file", "w") as file:
+        file.write("not a checkpoint")
+    with open("typo.yaml", "w") as file:
+        file.write("data:\n  batchsize: 3\n")
+    with open("broken.yaml", "w") as file:
+        file.write("data: [3\n")
+    torch.save({"state_dict": {}}, "other.pt")
+    there = sorted(os.listdir())
+    monkeypatch.setattr("sys.argv", ["mnist-lightning", *args])
+
+    assert __main__.main() == 2
+    error = capfd.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith("error: ")
+    assert len([line for line in error.splitlines() if "usage" not in line]) <= 3 or args[:1] in (
+        [],
+        ["train"],
+    )
+    assert sorted(os.listdir()) == there
+
+
+def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
+    assert command(*FIT, "--trainer.max_epochs=1", "--seed_everything=5") == 0
+    runs = "logs/1xcpu/batch_size=0480/seed=5"
+    last = f"{runs}/version_0/checkpoints/last.ckpt"
+    capsys.readouterr()
+    for setting in (
+        "--model.hidden=128",
+        "--model.learning_rate=0.25",
+        "--data.batch_size=128",
+        "--seed_everything=0",
+    ):
+        assert command("fit", "--data.source=sample", "--ckpt_path", last, setting) == 2
+        error = capsys.readouterr().err
+        name, value = setting.lstrip("-").split("=")
+        assert f"{name} is {value}, but the checkpoint was trained with" in error
+    assert command("fit", "--data.source=sample", "--ckpt_path", last, "--trainer.devices=2") == 2
+    assert "the checkpoint's run began as 1xcpu" in capsys.readouterr().err
+
+    # Named or not, what it was trained with goes on.
+    assert (
+        command(
+            "fit", "--data.source=sample", "--ckpt_path", last, "--trainer.max_epochs=2", "--model.hidden=16"
+        )
+        == 0
+    )
+    assert os.listdir(runs) == ["version_0"]
+    state = torch.load(last, weights_only=True)
+    assert (state["epoch"], state["hyper_parameters"]["hidden"], state["hyper_parameters"]["seed"]) == (
+        1,
+        16,
+        5,
+    )
+    assert state["datamodule_hyper_parameters"]["batch_size"] == 480

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from mnist_lightning.dropout import dropout, keep_mask, splitmix64
+
+
+def test_splitmix64_gives_its_published_stream():
+    # The first numbers for the seed 1234567, as the generator's public test vectors list them.
+    words = splitmix64(torch.arange(1, 6), key=1234567)
+    assert [word % 2**64 for word in words.tolist()] == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.3, 0.001])
+def test_each_unit_is_dropped_with_the_rate_and_independently(rate):
+    keep = keep_mask(torch.arange(1000), 999, rate, (0, 0, 0, 1)).double()
+    sigma = (rate * (1 - rate)) ** 0.5
+    centred = (keep - (1 - rate)) / sigma
+    assert keep.shape == (1000, 999)
+    assert abs(centred.mean()) * keep.numel() ** 0.5 < 4.5
+    # Each row and column on its own, and neighbours against each other: sums of independent units are normal.
+    for sums in (centred.mean(1) * 999**0.5, centred.mean(0) * 1000**0.5):
+        assert 0.85 < sums.var() < 1.15
+    for a, b in (
+        (centred[1:], centred[:-1]),
+        (centred[:, 1:], centred[:, :-1]),
+        (centred[:, 8:], centred[:, :-8]),
+    ):
+        assert abs((a * b).mean()) * a.numel() ** 0.5 < 4.5
+
+
+def test_a_quarter_is_exactly_a_quarter_of_the_byte_values():
+    # Over all 65,536 units of many rows the dropped share is .25 to 4 sigma; a rate of 63/256 or 65/256 is 100 off.
+    keep = keep_mask(torch.arange(512), 65_536, 0.25, (7, 7, 7, 7))
+    dropped = 1 - keep.double().mean()
+    assert abs(dropped - 0.25) < 4 * (0.25 * 0.75 / keep.numel()) ** 0.5
+
+
+def test_an_image_has_its_mask_whoever_draws_it():
+    everyone = keep_mask(torch.arange(64), 100, 0.5, (1, 2, 3, 4))
+    for device in range(3):
+        rows = torch.arange(device, 64, 3)
+        assert torch.equal(keep_mask(rows, 100, 0.5, (1, 2, 3, 4)), everyone[rows])
+
+
+def test_seed_epoch_step_and_layer_each_draw_anew():
+    rows = torch.arange(8)
+    masks = [
+        keep_mask(rows, 512, 0.5, seed)
+        for seed in [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]
+    ]
+    for other in masks[1:]:
+        assert 0.4 < (masks[0] == other).double().mean() < 0.6
+
+
+def test_kept_units_are_scaled_and_gradients_follow():
+    x = torch.rand(4, 100, dtype=torch.float64, requires_grad=True)
+    rows, seed = torch.arange(4), (0, 0, 0, 1)
+    keep = keep_mask(rows, 100, 0.25, seed)
+    y = dropout(x, 0.25, rows, seed)
+    y.sum().backward()
+    assert torch.allclose(y, keep * x / 0.75, rtol=1e-15)
+    assert torch.allclose(x.grad, keep.double() / 0.75, rtol=1e-15)
+    assert dropout(x, 0, rows, seed) is x

@@ -1,0 +1,197 @@
+"""A fit in this process: its folder, its numbers, its rerun and its resumption."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import PROJECT, SMALL
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+BY_EPOCH = {
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "seconds/train_epoch",
+    "seconds/val_epoch",
+    "seconds/epoch",
+    "images_per_second",
+}
+RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
+SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+def results(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves that do not depend on the time of day."""
+    return {tag: points for tag, points in scalars(run).items() if tag.startswith(("train/", "val/"))}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_fit_leaves_a_whole_run(command, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=3", "--seed_everything=0") == 0
+    run = RUNS / "version_0"
+
+    curves = scalars(run)
+    assert set(curves) == BY_EPOCH | {"seconds/fit"}
+    assert all([step for step, _ in curves[tag]] == [1, 2, 3] for tag in BY_EPOCH)
+    assert [step for step, _ in curves["seconds/fit"]] == [3]
+    seconds = [value for _, value in curves["seconds/epoch"]]
+    assert sum(seconds) <= curves["seconds/fit"][0][1] < sum(seconds) + 2
+    for tag, whole in (("train/accuracy", 4000), ("val/accuracy", 1000)):
+        for _, accuracy in curves[tag]:
+            assert accuracy * whole == pytest.approx(round(accuracy * whole), abs=1e-2)
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["metrics"].keys() == {
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "seconds/fit",
+    }
+    for tag, value in summary["metrics"].items():
+        assert value == pytest.approx(curves[tag][-1][1], rel=1e-6), tag
+    for tag, values in summary["by_epoch"].items():
+        assert values == pytest.approx([value for _, value in curves[tag]], rel=1e-6), tag
+    assert (summary["setup"], summary["batch_size"], summary["seed"]) == ("1xcpu", 480, 0)
+    assert (summary["epochs"], summary["steps"]) == (3, 27)
+
+    hparams = yaml.safe_load((run / "hparams.yaml").read_text())
+    assert (hparams["data"], hparams["train_images"], hparams["test_images"]) == ("sample", 4000, 1000)
+    assert hparams["data_fingerprint"] == summary["data_fingerprint"] != ""
+    assert hparams["machine"]["threads"] == torch.get_num_threads()
+    assert hparams["machine"]["torch"] == torch.__version__.split("+")[0]
+    assert hparams["rho"] == 0.95
+
+    table = capsys.readouterr().out
+    assert f"Training time  {summary['metrics']['seconds/fit']:10.2f} s" in table
+    assert f"Test loss      {summary['metrics']['val/loss']:10.5f}" in table
+    assert f"Test accuracy  {summary['metrics']['val/accuracy']:10.4f}" in table
+    assert "not comparable with the paper" in table
+    assert f"tensorboard --logdir {run}" in table
+    assert f"fit --config {run}/config.yaml" in table
+
+
+def test_config_reruns_bit_for_bit_and_resume_ends_the_same(command):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=3", "--seed_everything=7") == 0
+    runs = RUNS.with_name("seed=7")
+    whole, rerun, resumed = (runs / f"version_{n}" for n in range(3))
+
+    assert command("fit", "--config", whole / "config.yaml") == 0
+    assert results(rerun) == results(whole)
+    assert same_weights(rerun, whole)
+
+    assert command("fit", "--config", whole / "config.yaml", "--trainer.max_epochs=1") == 0
+    assert not same_weights(resumed, whole)
+    before = scalars(resumed)["seconds/fit"][0][1]
+    last = resumed / "checkpoints" / "last.ckpt"
+    assert (
+        command("fit", "--config", resumed / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=3")
+        == 0
+    )
+    assert sorted(os.listdir(runs)) == ["version_0", "version_1", "version_2"]
+    assert results(resumed) == results(whole)
+    assert same_weights(resumed, whole)
+    curves = scalars(resumed)
+    assert len(curves["seconds/epoch"]) == 3
+    assert before + sum(value for _, value in curves["seconds/epoch"][1:]) <= curves["seconds/fit"][-1][1]
+    # The config in the folder is that of the run as it ended, and names no checkpoint: it makes a new run.
+    config = yaml.safe_load((resumed / "config.yaml").read_text())
+    assert (config["trainer"]["max_epochs"], config["ckpt_path"]) == (3, None)
+    assert config == yaml.safe_load((whole / "config.yaml").read_text())
+
+
+def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
+    """A run that dies in its second epoch has written points that its resumption writes again."""
+    from mnist_lightning.model import MNISTClassifier
+
+    assert command(*SMALL_FIT, "--trainer.max_epochs=3") == 0
+    whole, killed = RUNS / "version_0", RUNS / "version_1"
+
+    def die(self):
+        if self.current_epoch == 1:
+            raise RuntimeError("killed by the test")
+        end_epoch(self)
+
+    end_epoch = MNISTClassifier.on_train_epoch_end
+    with monkeypatch.context() as patched:
+        patched.setattr(MNISTClassifier, "on_train_epoch_end", die)
+        with pytest.raises(RuntimeError, match="killed by the test"):
+            command("fit", "--config", whole / "config.yaml")
+    assert not (killed / "summary.json").exists()
+    assert len(scalars(killed)["val/loss"]) == 2
+
+    assert (
+        command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt")
+        == 0
+    )
+    assert [step for step, _ in scalars(killed)["val/loss"]] == [1, 2, 3]
+    assert same_weights(killed, whole)
+    assert (killed / "summary.json").exists()
+
+
+def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=2") == 0
+    run = RUNS / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    _, loss = scalars(run)["val/loss"][-1]
+    _, accuracy = scalars(run)["val/accuracy"][-1]
+    capsys.readouterr()
+
+    for evaluation, group in (("test", "test"), ("validate", "val")):
+        assert command(evaluation, "--ckpt_path", last, "--data.source=sample", "--data.batch_size=333") == 0
+        printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+        assert printed == {f"{group}/accuracy": f"{accuracy:.5f}", f"{group}/loss": f"{loss:.5f}"}
+    curves = scalars(run)
+    assert curves["test/accuracy"] == [(2, accuracy)]
+    assert curves["test/loss"][0][1] == pytest.approx(loss, rel=1e-5)
+    assert sorted(os.listdir(RUNS)) == ["version_0"]
+
+    assert command("predict", "--ckpt_path", last, "--data.source=sample") == 0
+    with open("predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", "label", "prediction", "probability"]
+    assert [int(row["index"]) for row in rows] == list(range(1000))
+    assert sum(row["label"] == row["prediction"] for row in rows) == round(accuracy * 1000)
+    assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_configs_and_options_do_what_they_say(command):
+    config = PROJECT / "configs" / "1xcpu.yaml"
+    assert command("fit", "--config", config, *SMALL, "--trainer.max_epochs=1", "--seed_everything=3") == 0
+    assert (RUNS.with_name("seed=3") / "version_0" / "summary.json").exists()
+    saved = RUNS.with_name("seed=3") / "version_0" / "config.yaml"
+    assert command("fit", "--config", saved, "--data.batch_size=512", "--seed_everything=4") == 0
+    other = Path("logs/1xcpu/batch_size=0512/seed=4/version_0")
+    summary = json.loads((other / "summary.json").read_text())
+    assert (summary["batch_size"], summary["seed"], summary["steps"]) == (512, 4, 8)
+
+
+def test_a_fast_dev_run_writes_nothing(command):
+    assert command(*SMALL_FIT, "--trainer.fast_dev_run=true") == 0
+    assert [path for path in Path().rglob("*") if path.is_file()] == []
+
+
+def test_fit_without_a_logger_trains(command, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.logger=false") == 0
+    assert "Test accuracy" in capsys.readouterr().out
+    assert not Path("logs").exists()

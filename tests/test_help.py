@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import spawn
+
+from mnist_lightning.__main__ import COMMANDS
+
+
+def test_help_lists_the_commands_and_imports_no_torch():
+    code = (
+        "import sys; sys.argv = ['mnist-lightning', '--help']; from mnist_lightning.__main__ import main; "
+        "code = main(); heavy = {'torch', 'lightning', 'jsonargparse'} & set(sys.modules); sys.exit(code or bool(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == list(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default"),
+    [
+        ("--model.channels", "(32, 64)"),
+        ("--model.hidden", "128"),
+        ("--model.dropout", "(0.25, 0.5)"),
+        ("--model.learning_rate", "1.0"),
+        ("--model.rho", "0.95"),
+        ("--model.eps", "1e-07"),
+        ("--data.batch_size", "128"),
+        ("--data.source", "auto"),
+        ("--trainer.max_epochs", "10"),
+        ("--trainer.devices", "1"),
+        ("--seed_everything", "0"),
+    ],
+)
+def test_the_help_of_fit_shows_the_papers_values(fit_help, setting, default):
+    entry = fit_help.split(f"\n  {setting} ", 1)[1].split("\n  --", 1)[0]
+    assert f"default: {default})" in " ".join(entry.split())
+
+
+@pytest.fixture(scope="module")
+def fit_help(tmp_path_factory) -> str:
+    done = spawn(tmp_path_factory.mktemp("help"), "fit", "--help", COLUMNS="110")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m mnist_lightning")
+    return done.stdout
+
+
+def test_the_script_is_the_same_program(tmp_path):
+    script = os.path.join(os.path.dirname(sys.executable), "mnist-lightning")
+    done = subprocess.run(
+        [script, "--help"], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m mnist_lightning")

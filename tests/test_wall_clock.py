@@ -1,0 +1,107 @@
+"""The clock with its hooks called in Lightning's order and the time in the test's hands."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mnist_lightning import callbacks
+from mnist_lightning.callbacks import WallClock
+
+
+class Logger:
+    def __init__(self):
+        self.points = []
+
+    def log_metrics(self, metrics, step):
+        self.points += [(name, step, value) for name, value in metrics.items()]
+
+
+class Strategy:
+    root_device = torch.device("cpu")
+    slower = 1.0  # the slowest process takes so many times our seconds
+
+    def reduce(self, tensor, reduce_op):
+        assert reduce_op == "max"
+        return tensor * self.slower
+
+
+@pytest.fixture
+def time(monkeypatch):
+    time = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(callbacks, "perf_counter", lambda: time.now)
+    return time
+
+
+def make_trainer():
+    return SimpleNamespace(strategy=Strategy(), loggers=[Logger()], current_epoch=0)
+
+
+MODULE = SimpleNamespace(device=torch.device("cpu"))
+
+
+def epoch(clock, trainer, time, number, train, val, between=0.0):
+    """An epoch of two batches of 64 images; `between` seconds of other work follow it."""
+    trainer.current_epoch = number
+    clock.on_train_epoch_start(trainer, MODULE)
+    for step in range(2):
+        time.now += train / 2
+        clock.on_train_batch_end(trainer, MODULE, None, SimpleNamespace(size=64), step)
+    if val is not None:
+        clock.on_validation_start(trainer, MODULE)
+        time.now += val
+        clock.on_validation_end(trainer, MODULE)
+    clock.on_train_epoch_end(trainer, MODULE)
+    time.now += between
+
+
+def test_an_epoch_is_training_and_validation_and_the_fit_is_all_between(time):
+    clock, trainer = WallClock(), make_trainer()
+    clock.on_train_start(trainer, MODULE)
+    epoch(clock, trainer, time, 0, train=8, val=2, between=0.5)
+    epoch(clock, trainer, time, 1, train=4, val=1, between=9)
+    clock.on_train_end(trainer, MODULE)
+    assert trainer.loggers[0].points == [
+        ("seconds/train_epoch", 1, 8.0),
+        ("seconds/val_epoch", 1, 2.0),
+        ("seconds/epoch", 1, 10.0),
+        ("images_per_second", 1, 16.0),
+        ("seconds/train_epoch", 2, 4.0),
+        ("seconds/val_epoch", 2, 1.0),
+        ("seconds/epoch", 2, 5.0),
+        ("images_per_second", 2, 32.0),
+        ("seconds/fit", 2, 15.5),
+    ]
+
+
+def test_the_slowest_process_counts(time):
+    clock, trainer = WallClock(), make_trainer()
+    trainer.strategy.slower = 1.5
+    clock.on_train_start(trainer, MODULE)
+    epoch(clock, trainer, time, 0, train=8, val=2)
+    assert clock.fit == 15
+    assert clock.epochs[0]["seconds/train_epoch"] == 12
+
+
+def test_a_resumed_run_counts_on_from_its_checkpoint(time):
+    clock, trainer = WallClock(), make_trainer()
+    clock.on_train_start(trainer, MODULE)
+    epoch(clock, trainer, time, 0, train=8, val=2)
+    saved = clock.state_dict()
+    time.now += 1  # of a second epoch that a kill cuts off
+    time.now += 1000
+    resumed = WallClock()
+    resumed.load_state_dict(saved)
+    resumed.on_train_start(trainer, MODULE)
+    epoch(resumed, trainer, time, 1, train=4, val=1)
+    assert resumed.fit == 15
+    assert [times["seconds/epoch"] for times in resumed.epochs] == [10, 5]
+
+
+def test_without_validation_the_epoch_is_training_alone(time):
+    clock, trainer = WallClock(), make_trainer()
+    clock.on_train_start(trainer, MODULE)
+    epoch(clock, trainer, time, 0, train=8, val=2)
+    epoch(clock, trainer, time, 1, train=4, val=None)
+    assert clock.epochs[1]["seconds/val_epoch"] == 0
+    assert clock.epochs[1]["seconds/epoch"] == 4
