@@ -25,6 +25,7 @@ from mnist_lightning.run import (
     RunRecord,
     closing_table,
     refuse_unwritable,
+    run_folder,
     run_name,
     run_of_checkpoint,
     setup_name,
@@ -129,6 +130,8 @@ class MNISTCLI(LightningCLI):
             raise SettingError(
                 "trainer.overfit_batches would replace our sampler: use trainer.limit_train_batches."
             )
+        if config.trainer.fast_dev_run:
+            config.checkpoint.save_last = False  # it saves nothing that a link could point to
         if self.subcommand == "predict":
             refuse_unwritable(Path(config.predictions.path).parent, "predictions.path")
         self._place_run(config)
@@ -158,15 +161,16 @@ class MNISTCLI(LightningCLI):
             self.trainer.fit(**options)
         except SettingError:
             # Found out only with all processes together, when the folder was made already.
-            if self.checkpoint is None and self.trainer.loggers and self.trainer.is_global_zero:
-                shutil.rmtree(self.trainer.loggers[0].log_dir, ignore_errors=True)
+            run = run_folder(self.trainer)
+            if run is not None and self.checkpoint is None and self.trainer.is_global_zero:
+                shutil.rmtree(run, ignore_errors=True)
             raise
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
         summary = self.record.summary(self.trainer, self.clock)
-        run = Path(self.trainer.log_dir) if self.trainer.loggers else None
+        run = run_folder(self.trainer)
         if run is not None:
             write_summary(run, summary)
         print(closing_table(summary, run), flush=True)

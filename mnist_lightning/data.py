@@ -148,7 +148,8 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             SettingError: If the fingerprints differ.
         """
-        if state["fingerprint"] != self.fingerprint:
+        resuming = self.trainer is None or self.trainer.state.fn == "fit"
+        if resuming and state["fingerprint"] != self.fingerprint:
             raise SettingError(
                 f"data.source {self.source} gives other images (fingerprint {self.fingerprint}) than the checkpoint "
                 f"was trained on ({state['fingerprint']}): resume on the same data."

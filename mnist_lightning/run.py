@@ -36,6 +36,11 @@ def run_of_checkpoint(checkpoint: str) -> Path | None:
     return run if (run / "config.yaml").is_file() else None
 
 
+def run_folder(trainer: Trainer) -> Path | None:
+    """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir` one process alone may ask."""
+    return Path(trainer.loggers[0].log_dir) if trainer.loggers and not trainer.fast_dev_run else None
+
+
 class RunRecord(Callback):
     """Writes what ran into the run's hyperparameters, and `summary.json` when all is done.
 
@@ -63,8 +68,9 @@ class RunRecord(Callback):
         }
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
-        if trainer.is_global_zero and trainer.log_dir:
-            (Path(trainer.log_dir) / SUMMARY).unlink(missing_ok=True)
+        run = run_folder(trainer)
+        if run is not None and trainer.is_global_zero:
+            (run / SUMMARY).unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"setup": self.setup_name}
