@@ -1,10 +1,8 @@
 """The command line: one config becomes a model, its data and a Trainer."""
 
-import logging
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.progress import FitProgress
+from mnist_lightning.quiet import silence_noise
 from mnist_lightning.resume import adopt_settings, read_checkpoint, refuse_other_network, refuse_other_setup
 from mnist_lightning.run import (
     RunRecord,
@@ -28,9 +27,9 @@ from mnist_lightning.run import (
     run_folder,
     run_name,
     run_of_checkpoint,
-    setup_name,
     write_summary,
 )
+from mnist_lightning.setups import resolve, setup_name
 
 PROGRAM = "python -m mnist_lightning"
 TRAINER = {
@@ -55,7 +54,7 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        raise SettingError(" ".join(message.split())) from ex
+        raise SettingError(message) from ex
 
 
 class MNISTCLI(LightningCLI):
@@ -119,7 +118,7 @@ class MNISTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        trainer = _resolve(config.trainer)
+        trainer = resolve(config.trainer)
         self.setup = setup_name(trainer)
         if config.data.batch_size % trainer.world_size:
             raise SettingError(
@@ -134,16 +133,15 @@ class MNISTCLI(LightningCLI):
             config.checkpoint.save_last = False  # it saves nothing that a link could point to
         if self.subcommand == "predict":
             refuse_unwritable(Path(config.predictions.path).parent, "predictions.path")
-        self._place_run(config)
+        self._place_run(config, str(trainer.precision))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         self.clock, self.record = WallClock(), RunRecord(self.setup, self.load)
         own = [self.clock, self.record]
-        if config["enable_progress_bar"] is not False and not any(
-            isinstance(c, ProgressBar) for c in callbacks
-        ):
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if config["enable_progress_bar"] is not False and not has_bar:
             own.append(FitProgress())
         return super().instantiate_trainer(callbacks=[*callbacks, *own], **kwargs)
 
@@ -169,7 +167,7 @@ class MNISTCLI(LightningCLI):
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
-        summary = self.record.summary(self.trainer, self.clock)
+        summary = self.record.summary(self.clock)
         run = run_folder(self.trainer)
         if run is not None:
             write_summary(run, summary)
@@ -199,12 +197,12 @@ class MNISTCLI(LightningCLI):
         seed = self.checkpoint["hyper_parameters"]["seed"]
         return parser.parse_args([command, f"--seed_everything={seed}", *rest], defaults=False)[command]
 
-    def _place_run(self, config: Namespace) -> None:
+    def _place_run(self, config: Namespace, precision: str) -> None:
         """Chooses the run's folder: a new version, or that of the checkpoint that the command goes on from."""
         run = run_of_checkpoint(config.ckpt_path) if config.ckpt_path else None
         if self.subcommand == "fit":
             if run is not None:
-                refuse_other_setup(self.checkpoint, self.setup)
+                refuse_other_setup(self.checkpoint, self.setup, precision)
             # What is saved makes a new run, wherever this one lies and whatever it resumed.
             saved = config.clone()
             saved.ckpt_path = None
@@ -218,7 +216,7 @@ class MNISTCLI(LightningCLI):
                 config.trainer.logger = False
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if not isinstance(logger, Namespace):
+            if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
                 continue
             place = logger.init_args
             if run is not None:
@@ -231,56 +229,13 @@ class MNISTCLI(LightningCLI):
             refuse_unwritable(Path(place.save_dir) / place.name, "trainer.logger.init_args.save_dir")
 
 
-def _resolve(settings: Namespace) -> Trainer:
-    """A Trainer that is asked what would run where and then dropped; Lightning alone knows what `auto` means.
-
-    Raises:
-        SettingError: If the machine does not have what the settings ask for.
-    """
-    names = ("accelerator", "devices", "num_nodes", "precision")
-    strategy = settings.strategy if isinstance(settings.strategy, str) else "auto"
-    try:
-        return Trainer(
-            **{name: settings[name] for name in names},
-            strategy=strategy,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(
-            f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
-            f"machine ({reason}): ask for what it has, such as --trainer.accelerator cpu."
-        ) from error
-
-
-def _quiet() -> None:
-    """Silences advertising and warnings about what is decided here; whatever concerns the user's settings shows."""
-    noise = ("Tip:", "GPU available:", "TPU available:", "HPU available:", "Seed set to")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(
-            lambda record: not any(text in record.getMessage() for text in noise)
-        )
-    for message in (
-        ".*LeafSpec.*",
-        ".*does not have many workers.*",  # batches are slices of memory
-        ".*is smaller than the logging interval.*",  # metrics are logged by epoch
-        ".*exists and is not empty.*",  # a resumed run goes on in its own folder
-        ".*Couldn't infer the batch indices.*",  # a batch carries them
-        ".*The dirpath has changed.*",  # a run's folder may be moved
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
 def main() -> int:
     """Runs a command of the Trainer; a bad setting ends in one sentence on standard error and exit code 2."""
-    _quiet()
+    silence_noise()
     try:
         MNISTCLI()
-    except SettingError as error:
+    except (SettingError, MisconfigurationException) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -60,6 +60,8 @@ class Digits(Dataset):
 class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train, 10,000 to validate, test and predict.
 
+    It deals the shares of all devices itself: a Trainer of several needs `use_distributed_sampler=False`.
+
     Args:
         data_dir: Folder that holds `MNIST/raw/` with the four files, gzipped or not; fetched where missing.
         batch_size: Images in a global batch, shared by all devices; the paper has 32 to 2048.

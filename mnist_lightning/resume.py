@@ -52,6 +52,11 @@ def adopt_settings(checkpoint: dict[str, Any], typed: Namespace, config: Namespa
     seed = model.pop("seed")
     trained = {f"model.{name}": value for name, value in model.items()}
     if resume:
+        done, wanted = checkpoint["epoch"] + 1, config["trainer.max_epochs"]
+        if wanted is not None and -1 < wanted < done:
+            raise SettingError(
+                f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
+            )
         trained["data.batch_size"] = checkpoint["datamodule_hyper_parameters"]["batch_size"]
         trained["seed_everything"] = seed
         config["model.seed"] = config["data.seed"] = seed
@@ -77,18 +82,22 @@ def refuse_other_network(checkpoint: dict[str, Any], model: LightningModule) -> 
         raise SettingError("ckpt_path names a checkpoint of another network: name one that fit wrote.")
 
 
-def refuse_other_setup(checkpoint: dict[str, Any], setup: str) -> None:
+def refuse_other_setup(checkpoint: dict[str, Any], setup: str, precision: str) -> None:
     """Makes sure that a run goes on as it began: a time that spans two setups is that of neither.
 
     Raises:
         SettingError: If it would not.
     """
-    begun = checkpoint["callbacks"]["RunRecord"]["setup"]
-    if begun != setup:
-        raise SettingError(
-            f"trainer.accelerator and trainer.devices give {setup}, but the checkpoint's run began as {begun}: "
-            f"ask for {begun}, or train anew without ckpt_path."
-        )
+    begun = checkpoint["callbacks"]["RunRecord"]
+    for names, now, then in (
+        ("trainer.accelerator and trainer.devices give", setup, begun["setup"]),
+        ("trainer.precision gives", precision, begun["precision"]),
+    ):
+        if now != then:
+            raise SettingError(
+                f"{names} {now}, but the checkpoint's run began as {then}: ask for {then}, "
+                "or train anew without ckpt_path."
+            )
 
 
 def _as_saved(value: Any) -> Any:

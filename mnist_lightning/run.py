@@ -18,12 +18,6 @@ from mnist_lightning.machine import describe_machine
 SUMMARY = "summary.json"
 
 
-def setup_name(trainer: Trainer) -> str:
-    """What runs, as devices x accelerator: `1xcpu`, `1xgpu`, `2xgpu`, `2xcpu`."""
-    kind = trainer.strategy.root_device.type
-    return f"{trainer.world_size}x{'gpu' if kind == 'cuda' else kind}"
-
-
 def run_name(setup: str, batch_size: int, seed: int) -> str:
     """The folder of equal runs, under the folder of logs; its versions are their folders."""
     return f"{setup}/batch_size={batch_size:04d}/seed={seed}"
@@ -38,7 +32,8 @@ def run_of_checkpoint(checkpoint: str) -> Path | None:
 
 def run_folder(trainer: Trainer) -> Path | None:
     """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir` one process alone may ask."""
-    return Path(trainer.loggers[0].log_dir) if trainer.loggers and not trainer.fast_dev_run else None
+    folders = [logger.log_dir for logger in trainer.loggers if getattr(logger, "log_dir", None)]
+    return Path(folders[0]) if folders and not trainer.fast_dev_run else None
 
 
 class RunRecord(Callback):
@@ -52,6 +47,10 @@ class RunRecord(Callback):
     def __init__(self, setup: str, load: float) -> None:
         self.setup_name, self.load = setup, load
         self.record: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self.trainer = trainer
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         data = trainer.datamodule
@@ -73,11 +72,19 @@ class RunRecord(Callback):
             (run / SUMMARY).unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"setup": self.setup_name}
+        """What a resumed run must be, and the metrics that it starts from; called on all processes."""
+        return {
+            "setup": self.setup_name,
+            "precision": str(self.trainer.precision),
+            "metrics": self._last_metrics(),
+        }
 
-    def summary(self, trainer: Trainer, clock: WallClock) -> dict[str, Any]:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.metrics = state["metrics"]
+
+    def summary(self, clock: WallClock) -> dict[str, Any]:
         """The finished run as one dictionary: the record, the command, the last metrics and the times."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
+        trainer, metrics = self.trainer, self._last_metrics()
         times = {
             name: [epoch[name] for epoch in clock.epochs]
             for name in (clock.epochs[0] if clock.epochs else {})
@@ -91,6 +98,10 @@ class RunRecord(Callback):
             "median": {name: statistics.median(values) for name, values in times.items()},
             "by_epoch": times,
         }
+
+    def _last_metrics(self) -> dict[str, float]:
+        now = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}
+        return {**self.metrics, **now}
 
 
 def write_summary(run: Path, summary: dict[str, Any]) -> None:

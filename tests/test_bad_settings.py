@@ -34,6 +34,8 @@ FIT = ["fit", *SMALL]
         ([*FIT, "--config=broken.yaml"], "parsing config"),
         ([*FIT, "--seed_everything=-1"], "seed_everything is -1"),
         ([*FIT, "--seed_everything=true"], "seed_everything"),
+        ([*FIT, "--trainer.max_epochs=-5"], "max_epochs"),
+        ([*FIT, "--trainer.max_epochs=many"], "trainer.max_epochs"),
         ([*FIT, "--trainer.overfit_batches=2"], "trainer.overfit_batches"),
         (["fit", "--data.source=mnist", "--data.data_dir=a_file"], "data.data_dir a_file"),
         (["test"], "test needs ckpt_path"),
@@ -84,6 +86,11 @@ def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
         assert f"{name} is {value}, but the checkpoint was trained with" in error
     assert command("fit", "--data.source=sample", "--ckpt_path", last, "--trainer.devices=2") == 2
     assert "the checkpoint's run began as 1xcpu" in capsys.readouterr().err
+    assert command("fit", "--data.source=sample", "--ckpt_path", last, "--trainer.max_epochs=0") == 2
+    assert "trainer.max_epochs is 0, but the checkpoint has trained 1 epochs" in capsys.readouterr().err
+    precision = "--trainer.precision=64-true"
+    assert command("fit", "--data.source=sample", "--ckpt_path", last, precision) == 2
+    assert "the checkpoint's run began as 32-true" in capsys.readouterr().err
 
     # Named or not, what it was trained with goes on.
     assert (

@@ -119,6 +119,15 @@ def test_config_reruns_bit_for_bit_and_resume_ends_the_same(command):
     assert (config["trainer"]["max_epochs"], config["ckpt_path"]) == (3, None)
     assert config == yaml.safe_load((whole / "config.yaml").read_text())
 
+    # To resume a finished run trains nothing and loses nothing.
+    finished = json.loads((resumed / "summary.json").read_text())
+    assert command("fit", "--config", resumed / "config.yaml", "--ckpt_path", last) == 0
+    again = json.loads((resumed / "summary.json").read_text())
+    assert {name: again[name] for name in ("metrics", "by_epoch", "epochs", "steps")} == {
+        name: finished[name] for name in ("metrics", "by_epoch", "epochs", "steps")
+    }
+    assert results(resumed) == results(whole)
+
 
 def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     """A run that dies in its second epoch has written points that its resumption writes again."""

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lightning import cli
-from mnist_lightning.run import setup_name
+from mnist_lightning.setups import setup_name
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -1,0 +1,27 @@
+"""What the console does not say."""
+
+import logging
+import warnings
+
+ADVERTISING = ("Tip:",)
+SAID_BETTER = ("GPU available:", "TPU available:", "HPU available:", "Seed set to")  # by the closing table
+DECIDED_HERE = (
+    ".*LeafSpec.*",  # a deprecation between Lightning and torch
+    ".*does not have many workers.*",  # batches are slices of memory
+    ".*is smaller than the logging interval.*",  # metrics are logged by epoch
+    ".*exists and is not empty.*",  # a resumed run goes on in its own folder
+    ".*Couldn't infer the batch indices.*",  # a batch carries them
+    ".*The dirpath has changed.*",  # a run's folder may be moved
+)
+
+
+def silence_noise() -> None:
+    """Silences these messages of Lightning and no others: what concerns the user's settings shows."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_news)
+    for message in DECIDED_HERE:
+        warnings.filterwarnings("ignore", message)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in ADVERTISING + SAID_BETTER)

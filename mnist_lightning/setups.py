@@ -1,0 +1,40 @@
+"""Which setup a command trains on."""
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from mnist_lightning.errors import SettingError
+
+
+def setup_name(trainer: Trainer) -> str:
+    """What runs, as devices x accelerator: `1xcpu`, `1xgpu`, `2xgpu`, `2xcpu`."""
+    kind = trainer.strategy.root_device.type
+    return f"{trainer.world_size}x{'gpu' if kind == 'cuda' else kind}"
+
+
+def resolve(settings: Namespace) -> Trainer:
+    """A Trainer that is asked what would run where and then dropped; Lightning alone knows what `auto` means.
+
+    Raises:
+        SettingError: If the machine does not have what the settings ask for.
+    """
+    strategy = settings.strategy if isinstance(settings.strategy, str) else "auto"
+    try:
+        return Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            precision=settings.precision,
+            strategy=strategy,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError(
+            f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
+            f"machine ({reason}): ask for what it has, such as --trainer.accelerator cpu."
+        ) from error
