@@ -38,7 +38,7 @@ def test_the_recorded_run_learned_what_the_paper_did():
 
 def test_every_path_in_the_layout_exists():
     layout = README.split("## Layout")[1].split("```")[1]
-    names = re.findall(r"^( *)(\S+) ", layout, re.MULTILINE)
+    names = re.findall(r"^( *)(\S+)(?: |$)", layout, re.MULTILINE)
     assert len(names) > 15
     folder = ""
     for indent, name in names:
