@@ -4,7 +4,13 @@ import logging
 import warnings
 
 ADVERTISING = ("Tip:",)
-SAID_BETTER = ("GPU available:", "TPU available:", "HPU available:", "Seed set to")  # by the closing table
+SAID_BETTER = (
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "Seed set to",
+    "stopped: `max_epochs=",
+)  # by the closing table
 DECIDED_HERE = (
     ".*LeafSpec.*",  # a deprecation between Lightning and torch
     ".*does not have many workers.*",  # batches are slices of memory

@@ -22,6 +22,7 @@ def folder(tmp_path_factory) -> Path:
     done = spawn(folder, "fit", *TWO, *DOUBLE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Training time") == 1
+    assert not [noise for noise in ("Warning", "Tip", "Seed set") if noise in done.stderr], done.stderr
     assert done.stdout.count("2xcpu, batch size 192, seed 0, 1 epoch ") == 1
     return folder
 
