@@ -52,12 +52,11 @@ class WallClock(Callback):
         end = self._now(trainer)
         train_end, val_end = self.validated or (end, end)
         seconds = torch.tensor(
-            [train_end - self.epoch_begin, val_end - train_end, end - self.begin],
-            dtype=torch.float64,
-            device=module.device,
+            [train_end - self.epoch_begin, val_end - self.epoch_begin, end - self.begin], device=module.device
         )
-        train, val, self.fit = trainer.strategy.reduce(seconds, reduce_op="max").tolist()
-        times = {"seconds/train_epoch": train, "seconds/val_epoch": val, "seconds/epoch": train + val}
+        train, epoch, self.fit = trainer.strategy.reduce(seconds, reduce_op="max").tolist()
+        # Not the longest validation: it waits for the slowest training, which would count twice.
+        times = {"seconds/train_epoch": train, "seconds/val_epoch": epoch - train, "seconds/epoch": epoch}
         times["images_per_second"] = self.images / train
         self.epochs.append(times)
         for logger in trainer.loggers:
@@ -106,6 +105,7 @@ class PredictionWriter(BasePredictionWriter):
             rows = [row for share in shares for row in share]
         if not trainer.is_global_zero:
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w",
             newline="",

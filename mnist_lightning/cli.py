@@ -1,5 +1,6 @@
 """The command line: one config becomes a model, its data and a Trainer."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -19,17 +20,25 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.progress import FitProgress
 from mnist_lightning.quiet import silence_noise
-from mnist_lightning.resume import adopt_settings, read_checkpoint, refuse_other_network, refuse_other_setup
+from mnist_lightning.resume import (
+    adopt_settings,
+    read_checkpoint,
+    refuse_other_data,
+    refuse_other_network,
+    refuse_other_setup,
+    trained_on,
+)
 from mnist_lightning.run import (
     RunRecord,
     closing_table,
+    read_summary,
     refuse_unwritable,
     run_folder,
     run_name,
     run_of_checkpoint,
     write_summary,
 )
-from mnist_lightning.setups import resolve, setup_name
+from mnist_lightning.setups import refuse_unsupported, resolve, setup_name
 
 PROGRAM = "python -m mnist_lightning"
 TRAINER = {
@@ -89,8 +98,15 @@ class MNISTCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        # The newest epoch is kept; last.ckpt is a link to it, so that it is never half-written.
-        parser.set_defaults({"checkpoint.save_last": "link", "checkpoint.filename": "{epoch:02d}"})
+        parser.set_defaults(
+            {
+                # The newest epoch is kept; last.ckpt is a link to it, so that it is never half-written,
+                "checkpoint.filename": "{epoch:02d}",
+                "checkpoint.save_last": "link",
+                # and always the link to the newest: a counter would leave it behind where a run was moved.
+                "checkpoint.enable_version_counter": False,
+            }
+        )
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
@@ -103,15 +119,22 @@ class MNISTCLI(LightningCLI):
         return commands
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self.argv = sys.argv[1:]
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         config = self.config[command]
+        run = run_of_checkpoint(config.ckpt_path) if command == "fit" else None
+        if run is not None and config.config is None:
+            # A resumed run goes on with its own settings, not with the defaults.
+            self.argv.insert(1, f"--config={run / 'config.yaml'}")
+            self.config = parser.parse_args(self.argv)
+            config = self.config[command]
         if not 0 <= config.seed_everything < 2**32:
             raise SettingError(
                 f"seed_everything is {config.seed_everything}: give a number from 0 to 4294967295."
             )
         if config.ckpt_path is not None:
-            self.checkpoint = read_checkpoint(config.ckpt_path)
+            self.checkpoint = read_checkpoint(config.ckpt_path, resume=command == "fit")
             adopt_settings(self.checkpoint, self._typed(parser), config, resume=command == "fit")
         elif command != "fit":
             raise SettingError(f"{command} needs ckpt_path: name a file such as <run>/checkpoints/last.ckpt.")
@@ -125,15 +148,14 @@ class MNISTCLI(LightningCLI):
                 f"data.batch_size {config.data.batch_size} cannot be shared by {trainer.world_size} devices: "
                 f"give a multiple of {trainer.world_size}, or another number of trainer.devices."
             )
-        if config.trainer.overfit_batches:
-            raise SettingError(
-                "trainer.overfit_batches would replace our sampler: use trainer.limit_train_batches."
-            )
+        refuse_unsupported(config.trainer)
         if config.trainer.fast_dev_run:
             config.checkpoint.save_last = False  # it saves nothing that a link could point to
         if self.subcommand == "predict":
+            if Path(config.predictions.path).is_dir():
+                raise SettingError(f"predictions.path is {config.predictions.path}, a folder: name a file.")
             refuse_unwritable(Path(config.predictions.path).parent, "predictions.path")
-        self._place_run(config, str(trainer.precision))
+        self._place_run(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
@@ -146,31 +168,54 @@ class MNISTCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=[*callbacks, *own], **kwargs)
 
     def before_fit(self) -> None:
+        # All of it before the Trainer starts processes and makes a folder, so that nothing is left behind.
         if self.checkpoint is not None:
             refuse_other_network(self.checkpoint, self.model)
-        # Before the Trainer starts processes and makes a folder, so that bad data leave nothing behind.
+            refuse_other_setup(self.checkpoint, self.setup, str(self.trainer.precision))
+        self.new = run_folder(self.trainer) if self.run is None and self.trainer.is_global_zero else None
+        self.made = [path for path in (self.new, *self.new.parents) if not path.exists()] if self.new else []
+        if self.new is not None and self.new.exists():
+            raise SettingError(
+                f"trainer.logger names {self.new}, which is there already: leave out its version."
+            )
         if self.trainer.local_rank == 0:
             self.datamodule.prepare_data()
+            if self.checkpoint is not None:
+                refuse_other_data(self.checkpoint, self.datamodule)
+            # A rerun must see what this run sees, not what `auto` finds on another day.
+            self.saved.data.source = self.datamodule.found
 
-    before_validate = before_test = before_predict = before_fit
+    def before_validate(self) -> None:
+        refuse_other_network(self.checkpoint, self.model)
+        if self.trainer.local_rank == 0:
+            self.datamodule.prepare_data()
+            if trained_on(self.checkpoint) not in (None, self.datamodule.found):
+                self.trainer.loggers = []  # the run's curves are of other images
+
+    before_test = before_predict = before_validate
 
     def fit(self, **options: Any) -> None:
         try:
             self.trainer.fit(**options)
-        except SettingError:
-            # Found out only with all processes together, when the folder was made already.
-            run = run_folder(self.trainer)
-            if run is not None and self.checkpoint is None and self.trainer.is_global_zero:
-                shutil.rmtree(run, ignore_errors=True)
+        except Exception:
+            # What is found out only when the folder is made leaves none that nothing was trained in.
+            if self.new is not None and not any(self.new.glob("checkpoints/*.ckpt")):
+                shutil.rmtree(self.new, ignore_errors=True)
+                with contextlib.suppress(OSError):  # another run may have come into them
+                    for folder in self.made[1:]:
+                        folder.rmdir()
             raise
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
-        summary = self.record.summary(self.clock)
         run = run_folder(self.trainer)
-        if run is not None:
-            write_summary(run, summary)
+        # One that is there still is that of a finished run, which was resumed and had nothing left to do.
+        summary = read_summary(run) if run is not None else None
+        if summary is None:
+            summary = self.record.summary(self.clock)
+            if run is not None:
+                write_summary(run, summary)
         print(closing_table(summary, run), flush=True)
 
     def after_predict(self) -> None:
@@ -186,40 +231,47 @@ class MNISTCLI(LightningCLI):
     def _evaluate(self, evaluate: Callable[..., list], options: dict[str, Any]) -> None:
         (metrics,) = evaluate(**options, verbose=False)
         if self.trainer.is_global_zero:
+            data, trained = self.datamodule, trained_on(self.checkpoint)
+            note = (
+                ""
+                if trained in (None, data.found)
+                else f", but the checkpoint was trained on {trained}: not logged"
+            )
+            print(f"{'data':<14}{data.found}, {len(data.test_digits)} images{note}")
             for name, value in metrics.items():
                 if name != "step":
                     print(f"{name:<14}{value:.5f}", flush=True)
 
     def _typed(self, parser: LightningArgumentParser) -> Namespace:
         """The settings given on the command line or in a file, without the defaults."""
-        command, *rest = sys.argv[1:]
+        command, *rest = self.argv
         # The links from the seed need one; what the user gives comes later and wins.
         seed = self.checkpoint["hyper_parameters"]["seed"]
         return parser.parse_args([command, f"--seed_everything={seed}", *rest], defaults=False)[command]
 
-    def _place_run(self, config: Namespace, precision: str) -> None:
+    def _place_run(self, config: Namespace) -> None:
         """Chooses the run's folder: a new version, or that of the checkpoint that the command goes on from."""
-        run = run_of_checkpoint(config.ckpt_path) if config.ckpt_path else None
-        if self.subcommand == "fit":
-            if run is not None:
-                refuse_other_setup(self.checkpoint, self.setup, precision)
-            # What is saved makes a new run, wherever this one lies and whatever it resumed.
-            saved = config.clone()
-            saved.ckpt_path = None
-            self.save_config_callback = lambda parser, _, **options: SaveConfigCallback(
-                parser, saved, **options
-            )
-            self.save_config_kwargs = {"overwrite": run is not None}
-        else:
+        run = self.run = run_of_checkpoint(config.ckpt_path)
+        # What is saved makes a new run, wherever this one lies and whatever it resumed.
+        self.saved = config.clone()
+        self.saved.ckpt_path = None
+        self.save_config_callback = lambda parser, _: SaveConfigCallback(
+            parser, self.saved, overwrite=run is not None
+        )
+        if self.subcommand == "predict" or (self.subcommand != "fit" and run is None):
+            config.trainer.logger = False
+        if self.subcommand != "fit" or config.trainer.logger is False:
             self.save_config_callback = None
-            if run is None or self.subcommand == "predict":
-                config.trainer.logger = False
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
                 continue
             place = logger.init_args
             if run is not None:
+                if logger.class_path.endswith("CSVLogger"):
+                    raise SettingError(
+                        "trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger."
+                    )
                 place.save_dir, place.name, place.version = str(run.parent), "", run.name
                 if self.subcommand == "fit" and logger.class_path.endswith("TensorBoardLogger"):
                     # TensorBoard then drops what a killed run wrote after its checkpoint.

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -19,12 +20,10 @@ CLASSES = 10
 IMAGE_SIZE = 28
 
 SAMPLE_WARNING = """
-****************************************************************************
- MNIST IS NOT HERE: TRAINING ON A SAMPLE OF 5,000 OF ITS 70,000 IMAGES.
- {reason}
- Results are not comparable with the paper's. `--data.source mnist` makes
- this an error; `--data.source sample` asks for the sample.
-****************************************************************************
+MNIST IS NOT HERE: USING A SAMPLE OF 5,000 OF ITS 70,000 IMAGES.
+{reason}
+Results are not comparable with the paper's. `--data.source mnist` makes this an error; `--data.source sample` \
+asks for the sample.
 """
 
 
@@ -103,7 +102,7 @@ class MNISTDataModule(LightningDataModule):
             if self.source == "mnist":
                 raise
             self.found = "sample"
-            print(SAMPLE_WARNING.format(reason=missing), file=sys.stderr, flush=True)
+            print(_framed(SAMPLE_WARNING.format(reason=missing)), file=sys.stderr, flush=True)
         self.prepared = True
 
     def setup(self, stage: str) -> None:
@@ -142,7 +141,7 @@ class MNISTDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint remembers of its data."""
-        return {"fingerprint": self.fingerprint}
+        return {"found": self.found, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, str]) -> None:
         """Refuses to resume on other data than the checkpoint's.
@@ -165,6 +164,14 @@ class MNISTDataModule(LightningDataModule):
         return DataLoader(
             digits, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator()
         )
+
+
+def _framed(text: str) -> str:
+    lines = [
+        textwrap.fill(line, 78, break_on_hyphens=False, break_long_words=False)
+        for line in text.strip().splitlines()
+    ]
+    return "\n".join(["*" * 78, *lines, "*" * 78])
 
 
 def _as_it_is(batch: Batch) -> Batch:

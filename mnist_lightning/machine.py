@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics", "mnist-lightning")
+PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics")
 
 
 def describe_machine(device: torch.device, precision: str, load: float) -> dict[str, str | int | float]:
@@ -39,6 +39,7 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
                 "\n"
             )[0],
             "cuda": torch.version.cuda or "",
+            "tf32_convolutions": torch.backends.cudnn.allow_tf32,
             "cudnn": torch.backends.cudnn.version() or 0,
         }
     return machine
@@ -66,4 +67,7 @@ def _commit() -> str:
 def _output(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.strip()
+    try:
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.strip()
+    except subprocess.TimeoutExpired:
+        return ""

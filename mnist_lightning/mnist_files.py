@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from torchvision.datasets import MNIST
@@ -38,9 +39,15 @@ def ensure_files(data_dir: str) -> None:
 
     Raises:
         MissingFilesError: If files are missing and cannot be fetched.
-        SettingError: If a file is damaged and cannot be fetched again.
+        SettingError: If a file is damaged and cannot be fetched again, or torchvision would read others.
     """
     raw = Path(data_dir) / "MNIST" / "raw"
+    legacy = raw.parent / "processed"
+    if any(legacy.glob("*.pt")):
+        raise SettingError(
+            f"{legacy} is there, which torchvision reads unchecked and in the place of {raw}: "
+            f"move it away (data.data_dir is {data_dir})."
+        )
     mirrors = list(MNIST.mirrors)
     damaged, missing = [], []
     for name, md5 in MD5.items():
@@ -118,7 +125,7 @@ def _fetch(name: str, md5: str, raw: Path, mirrors: list[str]) -> str:
         for mirror in list(mirrors):
             try:
                 _download(f"{mirror}{part.name}", part)
-            except OSError as error:
+            except (OSError, HTTPException, ValueError) as error:
                 failures.append(f"{mirror}: {getattr(error, 'reason', error)}")
                 mirrors.remove(mirror)
                 continue

@@ -33,9 +33,13 @@ class FitProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.enabled and sys.stderr.isatty():
-            steps = trainer.estimated_stepping_batches
+            batches, epochs = trainer.num_training_batches, trainer.max_epochs or 0
             self.bar = tqdm(
-                total=steps, initial=trainer.global_step, mininterval=0.5, dynamic_ncols=True, unit="step"
+                total=batches * epochs if epochs > 0 else None,
+                initial=batches * trainer.current_epoch,
+                mininterval=0.5,
+                dynamic_ncols=True,
+                unit="step",
             )
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:

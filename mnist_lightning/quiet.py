@@ -15,7 +15,7 @@ DECIDED_HERE = (
     ".*LeafSpec.*",  # a deprecation between Lightning and torch
     ".*does not have many workers.*",  # batches are slices of memory
     ".*is smaller than the logging interval.*",  # metrics are logged by epoch
-    ".*exists and is not empty.*",  # a resumed run goes on in its own folder
+    "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
     ".*Couldn't infer the batch indices.*",  # a batch carries them
     ".*The dirpath has changed.*",  # a run's folder may be moved
 )

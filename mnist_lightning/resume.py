@@ -8,16 +8,21 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 
+from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
 
-PARTS = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "callbacks", "epoch"}
+DATA = MNISTDataModule.__qualname__  # where Lightning keeps the data module's state
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
     """Loads a checkpoint as data: nothing in it is executed.
 
+    Args:
+        path: The file.
+        resume: Whether training goes on from it, which needs more than its weights.
+
     Raises:
-        SettingError: If the file is missing or is not a checkpoint of this project.
+        SettingError: If the file is missing or is no checkpoint of this project that would serve.
     """
     if not Path(path).is_file():
         raise SettingError(
@@ -29,9 +34,28 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise SettingError(
             f"ckpt_path is {path}, which cannot be read as a checkpoint: name one that fit wrote."
         ) from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= PARTS:
+    if not _has(checkpoint, "state_dict", "epoch") or not _has(
+        checkpoint.get("hyper_parameters"), "seed", "rho"
+    ):
         raise SettingError(f"ckpt_path is {path}, a checkpoint of something else: name one that fit wrote.")
+    if resume:
+        if not (
+            _has(checkpoint.get("callbacks"), "RunRecord", "WallClock")
+            and _has(checkpoint.get("datamodule_hyper_parameters"), "batch_size")
+            and _has(checkpoint, DATA, "loops")
+        ):
+            raise SettingError(
+                f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
+            )
+        if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+            raise SettingError(
+                f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch."
+            )
     return checkpoint
+
+
+def _has(part: Any, *names: str) -> bool:
+    return isinstance(part, dict) and all(name in part for name in names)
 
 
 def adopt_settings(checkpoint: dict[str, Any], typed: Namespace, config: Namespace, resume: bool) -> None:
@@ -98,6 +122,25 @@ def refuse_other_setup(checkpoint: dict[str, Any], setup: str, precision: str) -
                 f"{names} {now}, but the checkpoint's run began as {then}: ask for {then}, "
                 "or train anew without ckpt_path."
             )
+
+
+def trained_on(checkpoint: dict[str, Any]) -> str | None:
+    """Which data a checkpoint was trained on, `mnist` or `sample`; one of weights alone does not tell."""
+    return checkpoint.get(DATA, {}).get("found")
+
+
+def refuse_other_data(checkpoint: dict[str, Any], data: MNISTDataModule) -> None:
+    """Makes sure that prepared data are those of the checkpoint.
+
+    Raises:
+        SettingError: If they are not.
+    """
+    trained = trained_on(checkpoint)
+    if data.found != trained:
+        raise SettingError(
+            f"data.source {data.source} gives {data.found}, but the checkpoint was trained on {trained}: "
+            f"ask for {trained}, or train anew without ckpt_path."
+        )
 
 
 def _as_saved(value: Any) -> Any:

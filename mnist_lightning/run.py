@@ -23,8 +23,10 @@ def run_name(setup: str, batch_size: int, seed: int) -> str:
     return f"{setup}/batch_size={batch_size:04d}/seed={seed}"
 
 
-def run_of_checkpoint(checkpoint: str) -> Path | None:
+def run_of_checkpoint(checkpoint: str | None) -> Path | None:
     """The folder of the run that wrote a checkpoint, if it lies in one."""
+    if checkpoint is None:
+        return None
     # Not resolved: Lightning compares the checkpoint's folder with the saved one as text.
     run = Path(checkpoint).parent.parent
     return run if (run / "config.yaml").is_file() else None
@@ -67,6 +69,8 @@ class RunRecord(Callback):
         }
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         run = run_folder(trainer)
         if run is not None and trainer.is_global_zero:
             (run / SUMMARY).unlink(missing_ok=True)
@@ -111,6 +115,12 @@ def write_summary(run: Path, summary: dict[str, Any]) -> None:
     os.replace(part, run / SUMMARY)
 
 
+def read_summary(run: Path) -> dict[str, Any] | None:
+    """The summary of a run, if it has finished."""
+    path = run / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def closing_table(summary: dict[str, Any], run: Path | None) -> str:
     """The paper's three lines, and what to do with the run."""
     metrics = summary["metrics"]
@@ -125,32 +135,26 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
     ]
     if run is not None:
-        folder = shlex.quote(str(run))
+        lines += ["", f"  run    {run}"]
+        if any(run.glob("events.out.tfevents.*")):
+            lines += [f"  look   tensorboard --logdir {shlex.quote(str(run))}"]
         lines += [
-            "",
-            f"  run    {run}",
-            f"  look   tensorboard --logdir {folder}",
             f"  rerun  python -m mnist_lightning fit --config {shlex.quote(str(run / 'config.yaml'))}",
         ]
     return "\n".join(lines)
 
 
 def refuse_unwritable(folder: Path, setting: str) -> None:
-    """Makes sure that a folder can be made and written to; leaves none behind.
+    """Makes sure that a folder, or the nearest one above it that is there, can be written to; makes none.
 
     Raises:
         SettingError: If it cannot.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise SettingError(
-            f"{setting} is {folder}, where nothing can be written ({error.strerror}): name another folder."
+            f"{setting} is {folder}, but nothing can be written to {there} ({error.strerror}): name another folder."
         ) from error
-    finally:
-        for path in missing:
-            if path.exists():
-                path.rmdir()

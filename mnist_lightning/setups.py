@@ -25,7 +25,6 @@ def resolve(settings: Namespace) -> Trainer:
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            precision=settings.precision,
             strategy=strategy,
             logger=False,
             enable_checkpointing=False,
@@ -38,3 +37,27 @@ def resolve(settings: Namespace) -> Trainer:
             f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
             f"machine ({reason}): ask for what it has, such as --trainer.accelerator cpu."
         ) from error
+
+
+def refuse_unsupported(settings: Namespace) -> None:
+    """Refuses settings of the Trainer that would break what this project promises.
+
+    Raises:
+        SettingError: If one is given.
+    """
+    for name, refused, why in (
+        ("max_epochs", settings.max_epochs == 0, "which trains nothing: give a positive number"),
+        (
+            "overfit_batches",
+            settings.overfit_batches,
+            "which replaces our sampler: use trainer.limit_train_batches",
+        ),
+        (
+            "val_check_interval",
+            settings.val_check_interval not in (None, 1.0),
+            "but an epoch's time ends with its validation: use trainer.check_val_every_n_epoch",
+        ),
+        ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
+    ):
+        if refused:
+            raise SettingError(f"trainer.{name} is {settings[name]}, {why}.")

@@ -1,6 +1,7 @@
 """Each bad setting ends in one sentence that names it, and leaves nothing behind."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +36,11 @@ FIT = ["fit", *SMALL]
         ([*FIT, "--seed_everything=-1"], "seed_everything is -1"),
         ([*FIT, "--seed_everything=true"], "seed_everything"),
         ([*FIT, "--trainer.max_epochs=-5"], "max_epochs"),
+        ([*FIT, "--trainer.val_check_interval=3"], "trainer.val_check_interval is 3"),
+        ([*FIT, "--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches is 0"),
+        ([*FIT, "--checkpoint.monitor=foo", "--trainer.max_epochs=1"], "monitor='foo'"),
+        ([*FIT, "--trainer.limit_train_batches=0.00001"], "limit_train_batches"),
+        ([*FIT, "--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
         ([*FIT, "--trainer.max_epochs=many"], "trainer.max_epochs"),
         ([*FIT, "--trainer.overfit_batches=2"], "trainer.overfit_batches"),
         (["fit", "--data.source=mnist", "--data.data_dir=a_file"], "data.data_dir a_file"),
@@ -107,3 +113,40 @@ def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
         5,
     )
     assert state["datamodule_hyper_parameters"]["batch_size"] == 480
+
+
+def test_checkpoints_that_training_cannot_go_on_from_are_refused(command, capsys):
+    steps = [
+        "--checkpoint.every_n_train_steps=4",
+        "--checkpoint.save_top_k=-1",
+        "--checkpoint.filename={step}",
+    ]
+    assert command(*FIT, "--trainer.max_epochs=1", *steps) == 0
+    run = Path("logs/1xcpu/batch_size=0480/seed=0/version_0")
+    summary = (run / "summary.json").read_bytes()
+    middle = run / "checkpoints" / "step=4.ckpt"
+    whole = torch.load(middle, weights_only=True)
+    torch.save({**whole, "callbacks": {}}, "weights_alone.ckpt")
+    other = {**whole["state_dict"], "dense1.bias": torch.zeros(3)}
+    torch.save({**whole, "state_dict": other}, "other_network.ckpt")
+    torch.save({**whole, "hyper_parameters": {"layers": 3}}, "another_project.ckpt")
+    capsys.readouterr()
+    for evaluation, path, says in (
+        ("fit", middle, "of the middle of an epoch"),
+        ("fit", "weights_alone.ckpt", "holds weights alone"),
+        ("test", "other_network.ckpt", "another network"),
+        ("test", "another_project.ckpt", "a checkpoint of something else"),
+    ):
+        assert command(evaluation, "--data.source=sample", "--ckpt_path", path) == 2
+        assert says in capsys.readouterr().err
+    assert (run / "summary.json").read_bytes() == summary
+    assert command("test", "--data.source=sample", "--ckpt_path", "weights_alone.ckpt") == 0
+
+
+def test_a_run_that_is_there_is_never_written_over(command, capsys):
+    assert command(*FIT, "--trainer.max_epochs=1") == 0
+    run = Path("logs/1xcpu/batch_size=0480/seed=0/version_0")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert command(*FIT, "--trainer.logger.init_args.version=0") == 2
+    assert "which is there already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

@@ -6,6 +6,7 @@ from mnist_lightning import data
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
 from mnist_lightning.mnist_files import MD5
+from mnist_lightning.sampler import GlobalBatchSampler
 
 
 @pytest.fixture(autouse=True)
@@ -69,10 +70,31 @@ def test_a_batch_is_the_images_of_its_indices():
         assert torch.equal(batch.labels, module.train_digits.labels[batch.indices])
 
 
+def test_the_training_order_is_that_of_the_seed():
+    first = {
+        seed: next(iter(ready(source="sample", seed=seed).train_dataloader())).indices for seed in (1, 2)
+    }
+    assert (
+        first[1].tolist() == next(iter(GlobalBatchSampler(4000, 128, shuffle=True, seed=1))).indices.tolist()
+    )
+    assert first[1].tolist() != first[2].tolist()
+
+
+def test_all_processes_stop_where_one_has_other_data(monkeypatch):
+    def gather(answers, mine):
+        answers[:] = [mine, ("", "other images")]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    with pytest.raises(SettingError, match="other images for process 1"):
+        ready(source="sample")
+
+
 def test_auto_without_mnist_takes_the_sample_and_says_so(tmp_path, capfd):
     module = ready(data_dir=str(tmp_path))
     assert module.found == "sample"
-    warning = capfd.readouterr().err
+    warning = " ".join(capfd.readouterr().err.split())
     assert "SAMPLE OF 5,000" in warning
     assert "train-images-idx3-ubyte is missing" in warning
     assert "not comparable with the paper's" in warning

@@ -11,6 +11,8 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.run import write_summary
+
 BY_EPOCH = {
     "train/loss",
     "train/accuracy",
@@ -27,9 +29,11 @@ SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {
+    points = {
         tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]
     }
+    # Files of the same second are read in the order of their names.
+    return {tag: sorted(values) for tag, values in points.items()}
 
 
 def results(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -135,6 +139,8 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
 
     assert command(*SMALL_FIT, "--trainer.max_epochs=3") == 0
     whole, killed = RUNS / "version_0", RUNS / "version_1"
+    assert command("fit", "--config", whole / "config.yaml", "--trainer.max_epochs=1") == 0
+    assert (killed / "summary.json").exists()
 
     def die(self):
         if self.current_epoch == 1:
@@ -145,7 +151,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(MNISTClassifier, "on_train_epoch_end", die)
         with pytest.raises(RuntimeError, match="killed by the test"):
-            command("fit", "--config", whole / "config.yaml")
+            command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3")
     assert not (killed / "summary.json").exists()
     assert len(scalars(killed)["val/loss"]) == 2
 
@@ -168,8 +174,12 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
 
     for evaluation, group in (("test", "test"), ("validate", "val")):
         assert command(evaluation, "--ckpt_path", last, "--data.source=sample", "--data.batch_size=333") == 0
-        printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
-        assert printed == {f"{group}/accuracy": f"{accuracy:.5f}", f"{group}/loss": f"{loss:.5f}"}
+        printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+        assert printed == {
+            "data": "sample, 1000 images",
+            f"{group}/accuracy": f"{accuracy:.5f}",
+            f"{group}/loss": f"{loss:.5f}",
+        }
     curves = scalars(run)
     assert curves["test/accuracy"] == [(2, accuracy)]
     assert curves["test/loss"][0][1] == pytest.approx(loss, rel=1e-5)
@@ -182,6 +192,82 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
     assert [int(row["index"]) for row in rows] == list(range(1000))
     assert sum(row["label"] == row["prediction"] for row in rows) == round(accuracy * 1000)
     assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnist_dir, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
+    run = RUNS / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    summary, config = (run / "summary.json").read_bytes(), (run / "config.yaml").read_bytes()
+    capsys.readouterr()
+    mnist = ["--data.source=mnist", f"--data.data_dir={mnist_dir}"]
+    assert command("test", "--ckpt_path", last, *mnist) == 0
+    assert "mnist, 10000 images, but the checkpoint was trained on sample" in capsys.readouterr().out
+    assert set(scalars(run)) == BY_EPOCH | {"seconds/fit"}
+
+    assert command("fit", "--ckpt_path", last, *mnist, "--trainer.max_epochs=2") == 2
+    assert (
+        "data.source mnist gives mnist, but the checkpoint was trained on sample" in capsys.readouterr().err
+    )
+    assert (run / "summary.json").read_bytes() == summary
+    assert (run / "config.yaml").read_bytes() == config
+
+
+def test_a_moved_run_goes_on_and_last_is_the_newest(command):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
+    moved = (RUNS / "version_0").rename("moved")
+    last = moved / "checkpoints" / "last.ckpt"
+    for folder in (moved, moved.absolute()):
+        epochs = torch.load(last, weights_only=True)["epoch"] + 2
+        last = folder / "checkpoints" / "last.ckpt"
+        longer = f"--trainer.max_epochs={epochs}"
+        assert command("fit", "--config", folder / "config.yaml", "--ckpt_path", last, longer) == 0
+        assert torch.load(last, weights_only=True)["epoch"] == epochs - 1
+    assert not list(moved.glob("checkpoints/*-v*"))
+    assert [step for step, _ in scalars(moved)["val/loss"]] == [1, 2, 3]
+
+
+def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    assert command(*SMALL_FIT, "--data.source=auto", "--trainer.max_epochs=1") == 0
+    config = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
+    assert config["data"]["source"] == "sample"
+
+
+def test_a_resumed_run_keeps_its_own_settings(command):
+    """Without its config named, too: the defaults would train on all batches."""
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    run = RUNS / "version_0"
+    assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 0
+    assert json.loads((run / "summary.json").read_text())["steps"] == 4
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["trainer"]["limit_train_batches"] == 2
+    assert os.listdir(RUNS) == ["version_0"]
+
+
+def test_a_summary_is_whole_or_not_there(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_summary(tmp_path, {"epochs": 1})
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys):
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"]
+    assert command(*SMALL_FIT, *logger, "--trainer.max_epochs=1") == 0
+    run = RUNS / "version_0"
+    written = (run / "metrics.csv").read_bytes()
+    assert b"val/accuracy" in written
+    assert "tensorboard" not in capsys.readouterr().out
+    last = run / "checkpoints" / "last.ckpt"
+    assert command("fit", "--config", run / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=2") == 2
+    assert "trainer.logger CSVLogger would overwrite" in capsys.readouterr().err
+    assert (run / "metrics.csv").read_bytes() == written
 
 
 def test_configs_and_options_do_what_they_say(command):
@@ -203,4 +289,4 @@ def test_a_fast_dev_run_writes_nothing(command):
 def test_fit_without_a_logger_trains(command, capsys):
     assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.logger=false") == 0
     assert "Test accuracy" in capsys.readouterr().out
-    assert not Path("logs").exists()
+    assert os.listdir() == ["checkpoints"]

@@ -146,6 +146,16 @@ def stay_silent(handler, body):
     time.sleep(3)
 
 
+def talk_nonsense(handler, body):
+    handler.wfile.write(b"nonsense\r\n\r\n")
+
+
+def count_wrongly(handler, body):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "many")
+    handler.end_headers()
+
+
 def trickle(handler, body):
     handler.send_response(200)
     handler.end_headers()
@@ -154,7 +164,9 @@ def trickle(handler, body):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("answer", [refuse, other_bytes, cut_short, stay_silent, trickle])
+@pytest.mark.parametrize(
+    "answer", [refuse, other_bytes, cut_short, stay_silent, talk_nonsense, count_wrongly, trickle]
+)
 def test_a_bad_mirror_costs_bounded_time_and_no_file(tmp_path, raw, mirror, monkeypatch, answer):
     monkeypatch.setattr(mnist_files, "ANSWER_WITHIN", 0.5)
     monkeypatch.setattr(mnist_files, "FETCH_WITHIN", 1)
@@ -172,6 +184,13 @@ def test_a_dead_mirror_is_asked_once_and_the_next_one_answers(tmp_path, mirror, 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/", *MNIST.mirrors])
     ensure_files(str(tmp_path))
     assert contents(tmp_path / "MNIST" / "raw") == CONTENT
+
+
+def test_files_that_torchvision_would_read_instead_are_named(tmp_path, raw):
+    (raw.parent / "processed").mkdir()
+    (raw.parent / "processed" / "training.pt").write_bytes(b"unchecked")
+    with pytest.raises(SettingError, match="processed is there.*move it away"):
+        ensure_files(str(tmp_path))
 
 
 def test_a_data_folder_that_is_a_file_is_named(tmp_path):

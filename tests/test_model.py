@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mnist_lightning.data import Batch
+from mnist_lightning.dropout import keep_mask
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
 
@@ -95,24 +99,49 @@ def test_the_network_is_the_papers_keras_model():
         assert torch.allclose(parameter.grad, expected, rtol=1e-10, atol=1e-14), name
 
 
-def test_three_steps_of_adadelta_follow_the_published_rule():
-    model = MNISTClassifier().double()
-    (optimizer,) = [model.configure_optimizers()]
+@pytest.mark.parametrize(("rate", "rho", "eps"), [(None, None, None), (0.5, 0.9, 1e-3)])
+def test_three_steps_of_adadelta_follow_the_published_rule(rate, rho, eps):
+    chosen = {} if rate is None else {"learning_rate": rate, "rho": rho, "eps": eps}
+    model = MNISTClassifier(**chosen).double()
+    if rate is None:
+        rate, rho, eps = 1.0, 0.95, 1e-7  # Keras's defaults of 2019
+    optimizer = model.configure_optimizers()
     start = model.dense2.bias.detach().numpy().copy()
     rng = np.random.default_rng(0)
-    # Zeiler 2012, algorithm 1, with Keras's learning rate 1, rho .95 and epsilon 1e-7.
+    # Zeiler 2012, algorithm 1, with a learning rate as Keras has it.
     x, square, delta_square = start.copy(), np.zeros(10), np.zeros(10)
     for _ in range(3):
         gradient = rng.normal(size=10)
-        square = 0.95 * square + 0.05 * gradient**2
-        delta = -np.sqrt(delta_square + 1e-7) / np.sqrt(square + 1e-7) * gradient
-        delta_square = 0.95 * delta_square + 0.05 * delta**2
-        x = x + 1.0 * delta
+        square = rho * square + (1 - rho) * gradient**2
+        delta = -np.sqrt(delta_square + eps) / np.sqrt(square + eps) * gradient
+        delta_square = rho * delta_square + (1 - rho) * delta**2
+        x = x + rate * delta
 
         model.dense2.bias.grad = torch.from_numpy(gradient)
         optimizer.step()
     assert np.abs(x - start).min() > 1e-5
     np.testing.assert_allclose(model.dense2.bias.detach().numpy(), x, rtol=1e-12)
+
+
+def test_a_training_step_is_that_of_the_global_batch():
+    """The second of three devices, with two of a last batch's five images: masks, loss and its scale."""
+    model = MNISTClassifier(seed=9, channels=(4, 6), hidden=12, dropout=(0.25, 0.5)).double().train()
+    model.trainer = SimpleNamespace(world_size=3, current_epoch=4)
+    images, labels = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8), torch.tensor([3, 8])
+    rows = torch.tensor([1, 4])
+    loss = model.training_step(Batch(images, labels, indices=rows, rows=rows, size=5), batch_idx=17)
+
+    w = weights(model)
+    x = torch.relu(F.conv2d(images[:, None].double() / 255, w["conv1.weight"], w["conv1.bias"]))
+    x = F.max_pool2d(torch.relu(F.conv2d(x, w["conv2.weight"], w["conv2.bias"])), 2)
+    x = x.permute(0, 2, 3, 1).reshape(2, -1)
+    x = x * keep_mask(torch.arange(5), 864, 0.25, (9, 4, 17, 1))[rows] / 0.75
+    x = torch.relu(x @ w["dense1.weight"].T + w["dense1.bias"])
+    x = x * keep_mask(torch.arange(5), 12, 0.5, (9, 4, 17, 2))[rows] / 0.5
+    probabilities = (x @ w["dense2.weight"].T + w["dense2.bias"]).softmax(1)
+    # DDP takes the mean over three devices; the global batch's loss is the mean over five images.
+    share_of_the_mean = -probabilities[[0, 1], labels].log().sum() / 5
+    assert loss.item() / 3 == pytest.approx(share_of_the_mean.item(), rel=1e-12)
 
 
 def test_dropout_is_in_training_alone_and_follows_the_step():

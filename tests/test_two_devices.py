@@ -54,7 +54,7 @@ def test_validation_is_that_of_one_process(folder, command, monkeypatch, capsys)
     curves = scalars(run(folder, 2, 192))
     last = run(folder, 2, 192) / "checkpoints" / "last.ckpt"
     assert command("test", "--ckpt_path", last, "--data.source=sample", "--trainer.precision=64-true") == 0
-    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert printed["test/accuracy"] == f"{curves['val/accuracy'][0][1]:.5f}"
     assert float(printed["test/loss"]) == pytest.approx(curves["val/loss"][0][1], abs=1.1e-5)
 

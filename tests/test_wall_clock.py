@@ -83,6 +83,17 @@ def test_the_slowest_process_counts(time):
     assert clock.epochs[0]["seconds/train_epoch"] == 12
 
 
+def test_a_gpu_is_waited_for_at_the_boundaries_and_never_else(time, monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    clock, trainer = WallClock(), make_trainer()
+    trainer.strategy.root_device = torch.device("cuda", 1)
+    clock.on_train_start(trainer, MODULE)
+    epoch(clock, trainer, time, 0, train=8, val=2)
+    # The fit's start, the epoch's start, the validation's start and end, the epoch's end.
+    assert waits == [torch.device("cuda", 1)] * 5
+
+
 def test_a_resumed_run_counts_on_from_its_checkpoint(time):
     clock, trainer = WallClock(), make_trainer()
     clock.on_train_start(trainer, MODULE)
