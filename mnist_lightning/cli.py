@@ -31,6 +31,7 @@ from mnist_lightning.resume import (
 from mnist_lightning.run import (
     RunRecord,
     closing_table,
+    place_loggers,
     read_summary,
     refuse_unwritable,
     run_folder,
@@ -49,11 +50,10 @@ TRAINER = {
     "enable_model_summary": False,
     "logger": {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        # The name is filled in from what runs; see MNISTCLI.before_instantiate_classes.
+        # The name is filled in from what runs; see run.place_loggers.
         "init_args": {"save_dir": "logs", "name": None, "default_hp_metric": False},
     },
 }
-LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless told otherwise
 
 
 class Parser(LightningArgumentParser):
@@ -262,23 +262,10 @@ class MNISTCLI(LightningCLI):
             config.trainer.logger = False
         if self.subcommand != "fit" or config.trainer.logger is False:
             self.save_config_callback = None
-        loggers = config.trainer.logger
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
-                continue
-            place = logger.init_args
-            if run is not None:
-                if logger.class_path.endswith("CSVLogger"):
-                    raise SettingError(
-                        "trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger."
-                    )
-                place.save_dir, place.name, place.version = str(run.parent), "", run.name
-                if self.subcommand == "fit" and logger.class_path.endswith("TensorBoardLogger"):
-                    # TensorBoard then drops what a killed run wrote after its checkpoint.
-                    place.purge_step = self.checkpoint["epoch"] + 2
-            elif place.name in (None, LIGHTNINGS_NAME):
-                place.name = run_name(self.setup, config.data.batch_size, config.seed_everything)
-            refuse_unwritable(Path(place.save_dir) / place.name, "trainer.logger.init_args.save_dir")
+        name = run_name(self.setup, config.data.batch_size, config.seed_everything)
+        # TensorBoard then drops what a killed run wrote after its checkpoint.
+        purge_step = self.checkpoint["epoch"] + 2 if self.checkpoint and self.subcommand == "fit" else None
+        place_loggers(config.trainer, run, name, purge_step)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.callbacks import WallClock
@@ -16,6 +17,7 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.machine import describe_machine
 
 SUMMARY = "summary.json"
+LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless told otherwise
 
 
 def run_name(setup: str, batch_size: int, seed: int) -> str:
@@ -30,6 +32,36 @@ def run_of_checkpoint(checkpoint: str | None) -> Path | None:
     # Not resolved: Lightning compares the checkpoint's folder with the saved one as text.
     run = Path(checkpoint).parent.parent
     return run if (run / "config.yaml").is_file() else None
+
+
+def place_loggers(settings: Namespace, run: Path | None, name: str, purge_step: int | None) -> None:
+    """Gives the loggers of a Trainer's settings their folder: that of a run to go on in, or a new version of a name.
+
+    Args:
+        settings: The Trainer's; changed in place.
+        run: The folder of the run to go on in.
+        name: As `run_name` gives it; the user's own name for a logger wins.
+        purge_step: The first epoch that a resumed run writes again.
+
+    Raises:
+        SettingError: If the folder cannot be written to, or a logger cannot go on in it.
+    """
+    loggers = settings.logger if isinstance(settings.logger, list) else [settings.logger]
+    for logger in loggers:
+        if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
+            continue
+        place, kind = logger.init_args, logger.class_path.rpartition(".")[2]
+        if run is None:
+            place.name = name if place.name in (None, LIGHTNINGS_NAME) else place.name
+        elif kind == "CSVLogger":
+            raise SettingError(
+                "trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger."
+            )
+        else:
+            place.save_dir, place.name, place.version = str(run.parent), "", run.name
+            if kind == "TensorBoardLogger":
+                place.purge_step = purge_step
+        refuse_unwritable(Path(place.save_dir) / place.name, "trainer.logger.init_args.save_dir")
 
 
 def run_folder(trainer: Trainer) -> Path | None:
