@@ -71,7 +71,7 @@ def run_folder(trainer: Trainer) -> Path | None:
 
 
 class RunRecord(Callback):
-    """Writes what ran into the run's hyperparameters, and `summary.json` when all is done.
+    """Writes what ran into the run's hyperparameters and its checkpoints, and makes the summary of it.
 
     Args:
         setup: Name of the setup, such as `1xcpu`.
