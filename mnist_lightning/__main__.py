@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from mnist_lightning.allocator import keep_freed_memory
+
 COMMANDS = {
     "fit": "train the network, validating on the test set after each epoch",
     "validate": "loss and accuracy of a checkpoint, logged as val/…",
@@ -39,6 +41,7 @@ def main() -> int:
         reason = f"{command!r} is not a command" if command else "a command is needed"
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    keep_freed_memory()
     return import_module("mnist_lightning.cli").main()
 
 

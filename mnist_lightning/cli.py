@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -40,6 +41,7 @@ from mnist_lightning.run import (
     write_summary,
 )
 from mnist_lightning.setups import refuse_unsupported, resolve, setup_name
+from mnist_lightning.warm_up import WarmUp
 
 PROGRAM = "python -m mnist_lightning"
 TRAINER = {
@@ -108,6 +110,12 @@ class MNISTCLI(LightningCLI):
             }
         )
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_argument(
+            "--tf32",
+            type=bool,
+            default=False,
+            help="Whether a GPU may round the factors of fp32 products to 10 bits, in matrices and convolutions.",
+        )
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
@@ -149,6 +157,8 @@ class MNISTCLI(LightningCLI):
                 f"give a multiple of {trainer.world_size}, or another number of trainer.devices."
             )
         refuse_unsupported(config.trainer)
+        # PyTorch's own defaults are no for matrices and yes for convolutions.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         if config.trainer.fast_dev_run:
             config.checkpoint.save_last = False  # it saves nothing that a link could point to
         if self.subcommand == "predict":
@@ -160,8 +170,8 @@ class MNISTCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
-        self.clock, self.record = WallClock(), RunRecord(self.setup, self.load)
-        own = [self.clock, self.record]
+        self.warm_up, self.clock, self.record = WarmUp(), WallClock(), RunRecord(self.setup, self.load)
+        own = [self.warm_up, self.clock, self.record]
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
             own.append(FitProgress())
@@ -213,7 +223,7 @@ class MNISTCLI(LightningCLI):
         # One that is there still is that of a finished run, which was resumed and had nothing left to do.
         summary = read_summary(run) if run is not None else None
         if summary is None:
-            summary = self.record.summary(self.clock)
+            summary = self.record.summary(self.clock, self.warm_up.seconds)
             if run is not None:
                 write_summary(run, summary)
         print(closing_table(summary, run), flush=True)

@@ -51,6 +51,9 @@ class Digits(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def to(self, place: torch.device) -> "Digits":
+        return Digits(self.images.to(place), self.labels.to(place))
+
     def __getitem__(self, share: Share) -> Batch:
         indices, rows, size = share
         return Batch(self.images[indices], self.labels[indices], indices, rows, size)
@@ -106,7 +109,7 @@ class MNISTDataModule(LightningDataModule):
         self.prepared = True
 
     def setup(self, stage: str) -> None:
-        """Loads the images, the same on every process.
+        """Loads the images, the same on every process, into the memory of its device: 55 MB, copied once.
 
         Raises:
             SettingError: On every process, if one of them has other data than the rest or cannot read them.
@@ -126,6 +129,9 @@ class MNISTDataModule(LightningDataModule):
             problem = f"data.data_dir {self.data_dir} cannot be read: {error}"
         self.found = found
         _agree(problem, self.fingerprint)
+        if self.trainer is not None:
+            place = self.trainer.strategy.root_device
+            self.train_digits, self.test_digits = self.train_digits.to(place), self.test_digits.to(place)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_digits, shuffle=True)
@@ -158,7 +164,9 @@ class MNISTDataModule(LightningDataModule):
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
         device, devices = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = GlobalBatchSampler(len(digits), self.batch_size, shuffle, self.seed, device, devices)
+        sampler = GlobalBatchSampler(
+            len(digits), self.batch_size, shuffle, self.seed, device, devices, digits.images.device
+        )
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
         return DataLoader(

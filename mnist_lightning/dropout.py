@@ -28,21 +28,27 @@ def _xor_shift(words: Tensor, bits: int) -> Tensor:
     return words.bitwise_xor_((words >> bits) & ((1 << (64 - bits)) - 1))
 
 
-def splitmix64(counters: Tensor, key: int) -> Tensor:
-    """The numbers of SplitMix64's stream from the state `key`, int64, in the place of their counters."""
-    words = counters.mul_(_GOLDEN).add_(_signed(key))
+def splitmix64(counters: Tensor, key: Tensor) -> Tensor:
+    """The numbers of SplitMix64's stream from the state `key`, int64 [], in the place of their counters."""
+    words = counters.mul_(_GOLDEN).add_(key)
     words = _xor_shift(words, 30).mul_(_MIX_1)
     words = _xor_shift(words, 27).mul_(_MIX_2)
     return _xor_shift(words, 31)
 
 
-def random_words(rows: Tensor, columns: int, seed: Sequence[int]) -> Tensor:
-    """Uniform random 64-bit words, int64 [len(rows), columns]; word (r, c) is a function of seed, r and c alone."""
-    key = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+def draw_key(seed: Sequence[int], device: torch.device) -> Tensor:
+    """The key of one draw, int64 []; `seed` is whatever names it: seed of the experiment, epoch, step, layer."""
+    word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    # A tensor, so that a new key is no new function to a compiler; filled on the device, so that nobody waits for it.
+    return torch.full((), _signed(word), dtype=torch.int64, device=device)
+
+
+def random_words(rows: Tensor, columns: int, key: Tensor) -> Tensor:
+    """Uniform random 64-bit words, int64 [len(rows), columns]; word (r, c) is a function of key, r and c alone."""
     return splitmix64(rows[:, None] * columns + torch.arange(columns, device=rows.device), key)
 
 
-def keep_mask(rows: Tensor, units: int, rate: float, seed: Sequence[int]) -> Tensor:
+def keep_mask(rows: Tensor, units: int, rate: float, key: Tensor) -> Tensor:
     """Which units are kept, bool [len(rows), units]; each is dropped with probability `rate`, independently.
 
     A unit takes one random byte where a byte can tell the rate exactly (the paper's .25 and .5), else four, which
@@ -51,21 +57,22 @@ def keep_mask(rows: Tensor, units: int, rate: float, seed: Sequence[int]) -> Ten
     exact_in_a_byte = (rate * 256).is_integer()
     lane, levels = (torch.uint8, 256) if exact_in_a_byte else (torch.int32, 2**32)
     columns = -(-units * (1 if exact_in_a_byte else 4) // 8)
-    lanes = random_words(rows, columns, seed).view(lane)[:, :units]
+    lanes = random_words(rows, columns, key).view(lane)[:, :units]
     threshold = round(rate * levels) - (0 if exact_in_a_byte else 2**31)
-    return lanes >= threshold
+    # As floats, which tell 256 levels exactly: a compiled comparison of bytes takes five times as long.
+    return lanes.float() >= float(threshold) if exact_in_a_byte else lanes >= threshold
 
 
-def dropout(activations: Tensor, rate: float, rows: Tensor, seed: Sequence[int]) -> Tensor:
+def dropout(activations: Tensor, rate: float, rows: Tensor, key: Tensor) -> Tensor:
     """Zeroes a share `rate` of the units and scales the rest by 1 / (1 - rate), as Keras and PyTorch do.
 
     Args:
         activations: [n, units], the images of one device.
         rate: Probability of dropping a unit, in [0, 1).
         rows: int64 [n], the images' places in the global batch.
-        seed: Whatever names the draw: seed of the experiment, epoch, step, layer.
+        key: The draw, int64 [].
     """
     if rate == 0:
         return activations
-    keep = keep_mask(rows, activations.shape[1], rate, seed)
+    keep = keep_mask(rows, activations.shape[1], rate, key)
     return activations * keep * (1 / (1 - rate))

@@ -39,7 +39,7 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
                 "\n"
             )[0],
             "cuda": torch.version.cuda or "",
-            "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
             "cudnn": torch.backends.cudnn.version() or 0,
         }
     return machine

@@ -3,12 +3,16 @@
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
+from mnist_lightning.compiler import compiler_problem
 from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
-from mnist_lightning.dropout import dropout
+from mnist_lightning.dropout import draw_key, dropout
 from mnist_lightning.errors import SettingError
+from mnist_lightning.optimizer import CompiledAdadelta
+from mnist_lightning.pooling import FusedPoolReLUDropout, pool_relu_dropout
 
 
 class MNISTClassifier(LightningModule):
@@ -24,6 +28,9 @@ class MNISTClassifier(LightningModule):
         rho: Adadelta's decay of both running averages; 0.95 is Keras's default.
         eps: Adadelta's term under the square roots; 1e-7 is Keras's default (PyTorch has 1e-6).
         seed: Seed of the initial weights and of the dropout masks.
+        compile: What is compiled for training. `true`: the whole network (on a GPU as CUDA graphs) and the optimiser.
+            `false`: nothing. By default what pays: on a CPU the pooling, ReLU and dropout in one and the optimiser,
+            if the machine has a compiler; on a GPU nothing.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class MNISTClassifier(LightningModule):
         rho: float = 0.95,
         eps: float = 1e-7,
         seed: int = 0,
+        compile: bool | None = None,
     ) -> None:
         super().__init__()
         side = (IMAGE_SIZE - 2 * (kernel_size - 1)) // pool_size if pool_size > 0 else 0
@@ -61,7 +69,6 @@ class MNISTClassifier(LightningModule):
 
         self.conv1 = nn.Conv2d(1, channels[0], kernel_size)
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernel_size)
-        self.pool = nn.MaxPool2d(pool_size)
         self.dense1 = nn.Linear(side * side * channels[1], hidden)
         self.dense2 = nn.Linear(hidden, CLASSES)
         generator = torch.Generator().manual_seed(seed)
@@ -75,6 +82,34 @@ class MNISTClassifier(LightningModule):
         self.val_metrics = _metrics("val/")
         self.test_metrics = _metrics("test/")
         self.trained_epochs = 0
+        self.fused = False
+        self._network = self.network
+
+    def setup(self, stage: str) -> None:
+        """Chooses what is compiled, once the device is known.
+
+        Raises:
+            SettingError: If the whole network shall be compiled and the machine cannot.
+        """
+        device, compile = self.trainer.strategy.root_device.type, self.hparams["compile"]
+        if stage != "fit" or not (compile or (compile is None and device == "cpu")):
+            return
+        problem = compiler_problem(device)
+        if problem and compile:
+            raise SettingError(
+                f"model.compile is true, but nothing can be compiled here ({problem}): leave it out."
+            )
+        if problem:
+            rank_zero_warn(
+                f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem})."
+            )
+            return
+        # A process that fits many times would come to the limit of versions of one function.
+        torch.compiler.reset()
+        self.fused = True
+        if compile:
+            # This mode records CUDA graphs; on a CPU it is the plain one.
+            self._network = torch.compile(self.network, mode="reduce-overhead", dynamic=False)
 
     def forward(self, images: Tensor, rows: Tensor | None = None, step: int = 0) -> Tensor:
         """Classifies images; in training mode dropout is drawn for the current epoch and the given step.
@@ -87,18 +122,19 @@ class MNISTClassifier(LightningModule):
         Returns:
             Logits, [n, 10].
         """
-        rates = self.hparams["dropout"] if self.training else (0, 0)
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
         draw = (self.hparams["seed"], self.current_epoch, step)
+        return self._network(images, rows, *(draw_key((*draw, layer), images.device) for layer in (1, 2)))
 
+    def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
+        """The layers; as `forward`, with the keys of its two draws, int64 []."""
+        rates = self.hparams["dropout"] if self.training else (0, 0)
+        pool = FusedPoolReLUDropout.apply if self.fused and self.training else pool_relu_dropout
         x = images[:, None].to(self.dtype) / 255
-        x = F.relu(self.conv1(x))
-        x = self.pool(F.relu(self.conv2(x)))
-        x = x.permute(0, 2, 3, 1).flatten(1)
-        x = dropout(x, rates[0], rows, (*draw, 1))
-        x = F.relu(self.dense1(x))
-        x = dropout(x, rates[1], rows, (*draw, 2))
+        x = F.relu(self.conv1(x), inplace=True)
+        x = pool(self.conv2(x), self.hparams["pool_size"], rates[0], rows, key1)
+        x = dropout(F.relu(self.dense1(x)), rates[1], rows, key2)
         return self.dense2(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -132,8 +168,16 @@ class MNISTClassifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         hparams = self.hparams
-        return torch.optim.Adadelta(
-            self.parameters(), lr=hparams["learning_rate"], rho=hparams["rho"], eps=hparams["eps"]
+        kind = CompiledAdadelta if self.fused else torch.optim.Adadelta
+        on_gpu = self.device.type == "cuda"
+        return kind(
+            self.parameters(),
+            lr=hparams["learning_rate"],
+            rho=hparams["rho"],
+            eps=hparams["eps"],
+            # All parameters in a few kernels, and no step count that a GPU would have to wait for.
+            foreach=on_gpu,
+            capturable=on_gpu,
         )
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:

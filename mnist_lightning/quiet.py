@@ -9,6 +9,7 @@ SAID_BETTER = (
     "TPU available:",
     "HPU available:",
     "Seed set to",
+    "No CUDA runtime is found",  # torch's compiler, where a CUDA toolkit is and no GPU
     "stopped: `max_epochs=",
 )  # by the closing table
 DECIDED_HERE = (
@@ -23,7 +24,11 @@ DECIDED_HERE = (
 
 def silence_noise() -> None:
     """Silences these messages of Lightning and no others: what concerns the user's settings shows."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+        "torch.utils.cpp_extension",
+    ):
         logging.getLogger(name).addFilter(_is_news)
     for message in DECIDED_HERE:
         warnings.filterwarnings("ignore", message)

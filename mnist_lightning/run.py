@@ -118,7 +118,7 @@ class RunRecord(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.metrics = state["metrics"]
 
-    def summary(self, clock: WallClock) -> dict[str, Any]:
+    def summary(self, clock: WallClock, warm_up: float) -> dict[str, Any]:
         """The finished run as one dictionary: the record, the command, the last metrics and the times."""
         trainer, metrics = self.trainer, self._last_metrics()
         times = {
@@ -130,7 +130,7 @@ class RunRecord(Callback):
             "command": shlex.join(["python", "-m", "mnist_lightning", *sys.argv[1:]]),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "metrics": {**metrics, "seconds/fit": clock.fit},
+            "metrics": {**metrics, "seconds/fit": clock.fit, "seconds/warm_up": warm_up},
             "median": {name: statistics.median(values) for name, values in times.items()},
             "by_epoch": times,
         }
@@ -162,7 +162,7 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
     lines = [
         "",
         f"  {cell}, {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{sample}",
-        f"  Training time  {metrics['seconds/fit']:10.2f} s",
+        f"  Training time  {metrics['seconds/fit']:10.2f} s  (and {metrics['seconds/warm_up']:.2f} s of warming up before)",
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
     ]

@@ -31,13 +31,21 @@ class GlobalBatchSampler(Sampler[Share]):
         seed: Seed of the orders.
         device: Which of the devices asks, from 0.
         devices: How many devices share each batch.
+        place: Where the numbers of the images are kept.
     """
 
     def __init__(
-        self, images: int, batch_size: int, shuffle: bool, seed: int = 0, device: int = 0, devices: int = 1
+        self,
+        images: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        device: int = 0,
+        devices: int = 1,
+        place: torch.device | str = "cpu",
     ) -> None:
         self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
-        self.seed, self.device, self.devices = seed, device, devices
+        self.seed, self.device, self.devices, self.place = seed, device, devices, place
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -52,6 +60,6 @@ class GlobalBatchSampler(Sampler[Share]):
             order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
         else:
             order = torch.arange(self.images)
-        for batch in order.split(self.batch_size):
-            rows = torch.arange(len(batch))[self.device :: self.devices]
+        for batch in order.to(self.place).split(self.batch_size):
+            rows = torch.arange(len(batch), device=self.place)[self.device :: self.devices]
             yield Share(batch[rows], rows, len(batch))

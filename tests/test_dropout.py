@@ -1,12 +1,14 @@
 import pytest
 import torch
 
-from mnist_lightning.dropout import dropout, keep_mask, splitmix64
+from mnist_lightning.dropout import draw_key, dropout, keep_mask, splitmix64
+
+CPU = torch.device("cpu")
 
 
 def test_splitmix64_gives_its_published_stream():
     # The first numbers for the seed 1234567, as the generator's public test vectors list them.
-    words = splitmix64(torch.arange(1, 6), key=1234567)
+    words = splitmix64(torch.arange(1, 6), torch.tensor(1234567))
     assert [word % 2**64 for word in words.tolist()] == [
         6457827717110365317,
         3203168211198807973,
@@ -18,7 +20,7 @@ def test_splitmix64_gives_its_published_stream():
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.3, 0.001])
 def test_each_unit_is_dropped_with_the_rate_and_independently(rate):
-    keep = keep_mask(torch.arange(1000), 999, rate, (0, 0, 0, 1)).double()
+    keep = keep_mask(torch.arange(1000), 999, rate, draw_key((0, 0, 0, 1), CPU)).double()
     sigma = (rate * (1 - rate)) ** 0.5
     centred = (keep - (1 - rate)) / sigma
     assert keep.shape == (1000, 999)
@@ -36,22 +38,22 @@ def test_each_unit_is_dropped_with_the_rate_and_independently(rate):
 
 def test_a_quarter_is_exactly_a_quarter_of_the_byte_values():
     # Over all 65,536 units of many rows the dropped share is .25 to 4 sigma; a rate of 63/256 or 65/256 is 100 off.
-    keep = keep_mask(torch.arange(512), 65_536, 0.25, (7, 7, 7, 7))
+    keep = keep_mask(torch.arange(512), 65_536, 0.25, draw_key((7, 7, 7, 7), CPU))
     dropped = 1 - keep.double().mean()
     assert abs(dropped - 0.25) < 4 * (0.25 * 0.75 / keep.numel()) ** 0.5
 
 
 def test_an_image_has_its_mask_whoever_draws_it():
-    everyone = keep_mask(torch.arange(64), 100, 0.5, (1, 2, 3, 4))
+    everyone = keep_mask(torch.arange(64), 100, 0.5, draw_key((1, 2, 3, 4), CPU))
     for device in range(3):
         rows = torch.arange(device, 64, 3)
-        assert torch.equal(keep_mask(rows, 100, 0.5, (1, 2, 3, 4)), everyone[rows])
+        assert torch.equal(keep_mask(rows, 100, 0.5, draw_key((1, 2, 3, 4), CPU)), everyone[rows])
 
 
 def test_seed_epoch_step_and_layer_each_draw_anew():
     rows = torch.arange(8)
     masks = [
-        keep_mask(rows, 512, 0.5, seed)
+        keep_mask(rows, 512, 0.5, draw_key(seed, CPU))
         for seed in [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]
     ]
     for other in masks[1:]:
@@ -60,10 +62,10 @@ def test_seed_epoch_step_and_layer_each_draw_anew():
 
 def test_kept_units_are_scaled_and_gradients_follow():
     x = torch.rand(4, 100, dtype=torch.float64, requires_grad=True)
-    rows, seed = torch.arange(4), (0, 0, 0, 1)
-    keep = keep_mask(rows, 100, 0.25, seed)
-    y = dropout(x, 0.25, rows, seed)
+    rows, key = torch.arange(4), draw_key((0, 0, 0, 1), CPU)
+    keep = keep_mask(rows, 100, 0.25, key)
+    y = dropout(x, 0.25, rows, key)
     y.sum().backward()
     assert torch.allclose(y, keep * x / 0.75, rtol=1e-15)
     assert torch.allclose(x.grad, keep.double() / 0.75, rtol=1e-15)
-    assert dropout(x, 0, rows, seed) is x
+    assert dropout(x, 0, rows, key) is x

@@ -55,7 +55,7 @@ def test_fit_leaves_a_whole_run(command, capsys):
     run = RUNS / "version_0"
 
     curves = scalars(run)
-    assert set(curves) == BY_EPOCH | {"seconds/fit"}
+    assert set(curves) == BY_EPOCH | {"seconds/fit", "seconds/warm_up"}
     assert all([step for step, _ in curves[tag]] == [1, 2, 3] for tag in BY_EPOCH)
     assert [step for step, _ in curves["seconds/fit"]] == [3]
     seconds = [value for _, value in curves["seconds/epoch"]]
@@ -71,6 +71,7 @@ def test_fit_leaves_a_whole_run(command, capsys):
         "val/loss",
         "val/accuracy",
         "seconds/fit",
+        "seconds/warm_up",
     }
     for tag, value in summary["metrics"].items():
         assert value == pytest.approx(curves[tag][-1][1], rel=1e-6), tag
@@ -203,7 +204,7 @@ def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnis
     mnist = ["--data.source=mnist", f"--data.data_dir={mnist_dir}"]
     assert command("test", "--ckpt_path", last, *mnist) == 0
     assert "mnist, 10000 images, but the checkpoint was trained on sample" in capsys.readouterr().out
-    assert set(scalars(run)) == BY_EPOCH | {"seconds/fit"}
+    assert set(scalars(run)) == BY_EPOCH | {"seconds/fit", "seconds/warm_up"}
 
     assert command("fit", "--ckpt_path", last, *mnist, "--trainer.max_epochs=2") == 2
     assert (

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lightning.data import Batch
-from mnist_lightning.dropout import keep_mask
+from mnist_lightning.dropout import draw_key, keep_mask
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
 
@@ -99,10 +99,12 @@ def test_the_network_is_the_papers_keras_model():
         assert torch.allclose(parameter.grad, expected, rtol=1e-10, atol=1e-14), name
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize(("rate", "rho", "eps"), [(None, None, None), (0.5, 0.9, 1e-3)])
-def test_three_steps_of_adadelta_follow_the_published_rule(rate, rho, eps):
+def test_three_steps_of_adadelta_follow_the_published_rule(rate, rho, eps, fused):
     chosen = {} if rate is None else {"learning_rate": rate, "rho": rho, "eps": eps}
     model = MNISTClassifier(**chosen).double()
+    model.fused = fused
     if rate is None:
         rate, rho, eps = 1.0, 0.95, 1e-7  # Keras's defaults of 2019
     optimizer = model.configure_optimizers()
@@ -123,10 +125,11 @@ def test_three_steps_of_adadelta_follow_the_published_rule(rate, rho, eps):
     np.testing.assert_allclose(model.dense2.bias.detach().numpy(), x, rtol=1e-12)
 
 
-def test_a_training_step_is_that_of_the_global_batch():
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_training_step_is_that_of_the_global_batch(fused):
     """The second of three devices, with two of a last batch's five images: masks, loss and its scale."""
     model = MNISTClassifier(seed=9, channels=(4, 6), hidden=12, dropout=(0.25, 0.5)).double().train()
-    model.trainer = SimpleNamespace(world_size=3, current_epoch=4)
+    model.trainer, model.fused = SimpleNamespace(world_size=3, current_epoch=4), fused
     images, labels = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8), torch.tensor([3, 8])
     rows = torch.tensor([1, 4])
     loss = model.training_step(Batch(images, labels, indices=rows, rows=rows, size=5), batch_idx=17)
@@ -135,9 +138,9 @@ def test_a_training_step_is_that_of_the_global_batch():
     x = torch.relu(F.conv2d(images[:, None].double() / 255, w["conv1.weight"], w["conv1.bias"]))
     x = F.max_pool2d(torch.relu(F.conv2d(x, w["conv2.weight"], w["conv2.bias"])), 2)
     x = x.permute(0, 2, 3, 1).reshape(2, -1)
-    x = x * keep_mask(torch.arange(5), 864, 0.25, (9, 4, 17, 1))[rows] / 0.75
+    x = x * keep_mask(torch.arange(5), 864, 0.25, draw_key((9, 4, 17, 1), x.device))[rows] / 0.75
     x = torch.relu(x @ w["dense1.weight"].T + w["dense1.bias"])
-    x = x * keep_mask(torch.arange(5), 12, 0.5, (9, 4, 17, 2))[rows] / 0.5
+    x = x * keep_mask(torch.arange(5), 12, 0.5, draw_key((9, 4, 17, 2), x.device))[rows] / 0.5
     probabilities = (x @ w["dense2.weight"].T + w["dense2.bias"]).softmax(1)
     # DDP takes the mean over three devices; the global batch's loss is the mean over five images.
     share_of_the_mean = -probabilities[[0, 1], labels].log().sum() / 5

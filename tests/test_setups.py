@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lightning import cli
+from mnist_lightning.data import Digits
 from mnist_lightning.setups import setup_name
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -59,9 +60,11 @@ def gpus(monkeypatch):
     ],
 )
 def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
-    trainer_of, gpus, setup, strategy, devices, accelerator
+    trainer_of, gpus, monkeypatch, setup, strategy, devices, accelerator
 ):
     gpus(2)
+    placed = []
+    monkeypatch.setattr(Digits, "to", lambda digits, place: placed.append(place) or digits)
     made = trainer_of("--config", CONFIGS / f"{setup}.yaml", "--data.source=sample")
     trainer, data = made.trainer, made.datamodule
     assert type(trainer.strategy) is strategy
@@ -74,6 +77,7 @@ def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
+    assert placed == [devices[0]] * 2
     share = next(iter(data.train_dataloader()))
     assert len(share.images) == 128 // len(devices)
     assert share.size == 128
@@ -99,5 +103,12 @@ def test_every_config_is_of_its_setups_name_and_short():
     files = sorted(CONFIGS.glob("?x*.yaml"))
     assert [file.stem for file in files] == ["1xcpu", "1xgpu", "2xcpu", "2xgpu"]
     for file in files:
-        settings = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-        assert 2 <= len(settings) <= 5
+        settings = [line for line in file.read_text().splitlines() if not line.strip().startswith("#")]
+        assert 2 <= len(settings) <= 9
+
+
+def test_two_gpus_reduce_their_gradients_where_they_lie(trainer_of, gpus):
+    gpus(2)
+    options = trainer_of("--config", CONFIGS / "2xgpu.yaml").trainer.strategy._ddp_kwargs
+    chosen = {"gradient_as_bucket_view": True, "static_graph": True, "broadcast_buffers": False}
+    assert {name: options[name] for name in chosen} == chosen

@@ -1,0 +1,25 @@
+"""Memory that stays with the process."""
+
+import ctypes
+import os
+
+# glibc's malloc.h
+M_MXFAST, M_TRIM_THRESHOLD, M_MMAP_MAX = 1, -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory for the next tensor; elsewhere it does nothing.
+
+    Activations of tens of megabytes would otherwise go back to the system in every step and come back page by page,
+    zeroed: a third of the time of an epoch on two cores. To be called before torch is imported.
+    """
+    # Tensors then start and end on pages. Otherwise glibc before 2.38 cannot take a freed block for one of the same
+    # size, and a process at batch size 2048 grows by half.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # not Linux, or another C library
+        return
+    mallopt(M_MXFAST, 0)  # nor would the scraps left beside a block be joined with it again
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

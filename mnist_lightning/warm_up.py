@@ -1,0 +1,83 @@
+"""What a machine does once, before the clock starts."""
+
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from mnist_lightning.data import Batch
+
+
+class WarmUp(Callback):
+    """Trains and evaluates some steps on black images, then puts everything back as it was.
+
+    Compiling, choosing kernels, growing the heap and recording CUDA graphs come once for each size of a batch, of
+    which an epoch has two: here, and not in `seconds/fit`. Weights, optimiser and metrics are restored; nothing is
+    drawn from a random stream, since nothing in training does. `seconds/warm_up` is logged at the end beside
+    `seconds/fit`, the slowest process's, summed over resumptions.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        begin = perf_counter()
+        strategy, (optimizer,) = trainer.strategy, trainer.optimizers
+        on_gpu = strategy.root_device.type == "cuda"
+        # DDP wants eleven steps before its communication is recorded in a CUDA graph.
+        steps = 12 if on_gpu else 3
+        weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        averages = {
+            parameter: {name: value.clone() for name, value in state.items()}
+            for parameter, state in optimizer.state.items()
+        }
+
+        for batch in _each_size(trainer.train_dataloader):
+            batch = _black(strategy.batch_to_device(batch, module.device))
+            for _ in range(steps):
+                strategy.backward(strategy.training_step(batch, 0), optimizer)
+                optimizer.step()
+                optimizer.zero_grad()
+        module.eval()
+        for batch in _each_size(trainer.val_dataloaders):
+            batch = _black(strategy.batch_to_device(batch, module.device))
+            with torch.inference_mode():
+                for _ in range(steps):
+                    strategy.validation_step(batch, 0)
+        module.train()
+
+        module.load_state_dict(weights)
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                # In its place: compiled steps and recorded graphs know the tensors by their address.
+                before = averages.get(parameter, {}).get(name)
+                value.zero_() if before is None else value.copy_(before)
+        for metrics in (module.train_metrics, module.val_metrics):
+            metrics.reset()
+        if on_gpu:
+            torch.cuda.synchronize(strategy.root_device)
+        seconds = torch.tensor(perf_counter() - begin, device=module.device)
+        self.seconds += strategy.reduce(seconds, reduce_op="max").item()
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics({"seconds/warm_up": self.seconds}, step=trainer.current_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds = state["seconds"]
+
+
+def _each_size(loader: Any) -> list[Batch]:
+    """One batch of each size that the loader deals this device."""
+    shares = {len(share.rows): share for share in loader.sampler}
+    return [loader.dataset[share] for share in shares.values()]
+
+
+def _black(batch: Batch) -> Batch:
+    images: Tensor = torch.zeros_like(batch.images)
+    return batch._replace(images=images)
