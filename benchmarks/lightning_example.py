@@ -1,0 +1,56 @@
+"""Lightning as its examples write it: a module that logs in each step, and a Trainer left as it comes."""
+
+import tempfile
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule, Trainer
+from measure import WARM_UP_STEPS, arguments, report
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+
+class Classifier(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Linear(9216, 128),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(128, 10),
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        loss = F.cross_entropy(self.layers(images), labels)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adadelta(self.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        if batch_idx == WARM_UP_STEPS:
+            self.begin = perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        self.seconds = perf_counter() - self.begin
+
+
+options = arguments(__doc__)
+train_data = datasets.MNIST(options.data_dir, train=True, transform=transforms.ToTensor())
+subset = Subset(train_data, range((WARM_UP_STEPS + options.steps) * options.batch_size))
+with tempfile.TemporaryDirectory() as folder:
+    classifier = Classifier()
+    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder)
+    trainer.fit(classifier, DataLoader(subset, batch_size=options.batch_size, shuffle=True))
+report(options, classifier.seconds)

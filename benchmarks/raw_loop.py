@@ -1,0 +1,43 @@
+"""Our model, data and optimiser in a loop without Lightning's Trainer: what the Trainer costs is the rest."""
+
+from contextlib import nullcontext
+from time import perf_counter
+from types import SimpleNamespace
+
+from measure import WARM_UP_STEPS, arguments, report
+
+from mnist_lightning.allocator import keep_freed_memory
+
+keep_freed_memory()
+import torch
+
+from mnist_lightning.data import MNISTDataModule
+from mnist_lightning.model import MNISTClassifier
+
+options = arguments(__doc__, precisions=("fp32", "bf16"))
+data = MNISTDataModule(str(options.data_dir), options.batch_size, source="mnist")
+data.prepare_data()
+data.setup("fit")
+loader = data.train_dataloader()
+digits, sampler = loader.dataset, loader.sampler
+
+model = MNISTClassifier()
+model.trainer = SimpleNamespace(world_size=1, current_epoch=0)
+model.fused = True
+optimizer = model.configure_optimizers()
+
+
+def train(steps: int) -> None:
+    for step, share in zip(range(steps), sampler, strict=False):
+        autocast = options.precision == "bf16"
+        with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            loss = model.training_step(digits[share], step)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+train(WARM_UP_STEPS)
+begin = perf_counter()
+train(options.steps)
+report(options, perf_counter() - begin)
