@@ -1,9 +1,11 @@
 """`python -m mnist_lightning`: answers `--help` at once and starts everything else."""
 
+import os
 import sys
 from importlib import import_module
 
 from mnist_lightning.allocator import keep_freed_memory
+from mnist_lightning.stopping import Stopped, end_with_parent, stop_on_signals, watch_signals
 
 COMMANDS = {
     "fit": "train the network, validating on the test set after each epoch",
@@ -42,7 +44,17 @@ def main() -> int:
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     keep_freed_memory()
-    return import_module("mnist_lightning.cli").main()
+    launched = "LOCAL_RANK" in os.environ
+    stop_on_signals()
+    watch_signals()
+    if launched:
+        end_with_parent()
+    try:
+        return import_module("mnist_lightning.cli").main()
+    except Stopped as stop:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"\nstopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)
+        return stop.exit_code
 
 
 if __name__ == "__main__":

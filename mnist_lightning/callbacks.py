@@ -1,4 +1,4 @@
-"""The wall clock of the experiment and the file of predictions."""
+"""The wall clock of the experiment, the signals that stop it and the file of predictions."""
 
 import csv
 import os
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from mnist_lightning.data import Batch
+from mnist_lightning.stopping import stop_on_signals
 
 
 class WallClock(Callback):
@@ -27,6 +28,7 @@ class WallClock(Callback):
 
     def __init__(self) -> None:
         self.fit = 0.0
+        self.begin: float | None = None
         self.epochs: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -77,6 +79,22 @@ class WallClock(Callback):
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize(trainer.strategy.root_device)
         return perf_counter()
+
+
+class StopSignals(Callback):
+    """Takes SIGTERM back from Lightning, whose handler waits for the other processes, which may never come."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        stop_on_signals()
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        stop_on_signals()
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        stop_on_signals()
+
+    def on_predict_start(self, trainer: Trainer, module: LightningModule) -> None:
+        stop_on_signals()
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -1,8 +1,7 @@
 """The command line: one config becomes a model, its data and a Trainer."""
 
-import contextlib
 import os
-import shutil
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from mnist_lightning.callbacks import PredictionWriter, WallClock
+from mnist_lightning.callbacks import PredictionWriter, StopSignals, WallClock
+from mnist_lightning.checkpoint_file import LAST, CheckpointFile
+from mnist_lightning.config_file import refuse_bad_configs
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
+from mnist_lightning.heartbeat import Heartbeat
+from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.progress import FitProgress
 from mnist_lightning.quiet import silence_noise
@@ -32,15 +37,18 @@ from mnist_lightning.resume import (
 from mnist_lightning.run import (
     RunRecord,
     closing_table,
+    drop_run_folder,
     place_loggers,
     read_summary,
     refuse_unwritable,
+    reserve_run_folder,
     run_folder,
     run_name,
     run_of_checkpoint,
     write_summary,
 )
 from mnist_lightning.setups import refuse_unsupported, resolve, setup_name
+from mnist_lightning.stopping import Stopped
 from mnist_lightning.warm_up import WarmUp
 
 PROGRAM = "python -m mnist_lightning"
@@ -80,15 +88,22 @@ class MNISTCLI(LightningCLI):
     def __init__(self) -> None:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.checkpoint: dict[str, Any] | None = None
-        super().__init__(
-            MNISTClassifier,
-            MNISTDataModule,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={"prog": PROGRAM},
-        )
+        self.heartbeat = Heartbeat()
+        self.made: list[Path] = []
+        patience = 3.0
+        try:
+            super().__init__(
+                MNISTClassifier,
+                MNISTDataModule,
+                seed_everything_default=0,
+                trainer_defaults=TRAINER,
+                auto_configure_optimizers=False,
+                parser_class=Parser,
+                parser_kwargs={"prog": PROGRAM},
+            )
+            patience = 30.0
+        finally:
+            self.heartbeat.end_children(patience)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -102,10 +117,9 @@ class MNISTCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                # The newest epoch is kept; last.ckpt is a link to it, so that it is never half-written,
+                # The newest epoch is kept; checkpoint_file.CheckpointFile points last.ckpt to it,
                 "checkpoint.filename": "{epoch:02d}",
-                "checkpoint.save_last": "link",
-                # and always the link to the newest: a counter would leave it behind where a run was moved.
+                # and one that is there already is replaced by the same epoch's.
                 "checkpoint.enable_version_counter": False,
             }
         )
@@ -124,13 +138,22 @@ class MNISTCLI(LightningCLI):
         commands = LightningCLI.subcommands()
         for command in ("validate", "test"):
             commands[command].add("verbose")  # they print our way
+        for settings in commands.values():
+            settings.add("weights_only")  # a checkpoint is data, whoever asks for more
         return commands
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self.argv = sys.argv[1:]
+        refuse_bad_configs(self.argv)
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         config = self.config[command]
+        if command == "fit" and config.ckpt_path is None and may_have_begun():
+            last = self._interrupted(config.clone())
+            if last is not None:
+                self.argv.append(f"--ckpt_path={last}")
+                self.config = parser.parse_args(self.argv)
+                config = self.config[command]
         run = run_of_checkpoint(config.ckpt_path) if command == "fit" else None
         if run is not None and config.config is None:
             # A resumed run goes on with its own settings, not with the defaults.
@@ -149,6 +172,7 @@ class MNISTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        follow_torchrun(config.trainer)
         trainer = resolve(config.trainer)
         self.setup = setup_name(trainer)
         if config.data.batch_size % trainer.world_size:
@@ -159,8 +183,6 @@ class MNISTCLI(LightningCLI):
         refuse_unsupported(config.trainer)
         # PyTorch's own defaults are no for matrices and yes for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
-        if config.trainer.fast_dev_run:
-            config.checkpoint.save_last = False  # it saves nothing that a link could point to
         if self.subcommand == "predict":
             if Path(config.predictions.path).is_dir():
                 raise SettingError(f"predictions.path is {config.predictions.path}, a folder: name a file.")
@@ -171,29 +193,39 @@ class MNISTCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         self.warm_up, self.clock, self.record = WarmUp(), WallClock(), RunRecord(self.setup, self.load)
-        own = [self.warm_up, self.clock, self.record]
+        own = [StopSignals(), self.heartbeat, self.warm_up, self.clock, self.record]
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
             own.append(FitProgress())
-        return super().instantiate_trainer(callbacks=[*callbacks, *own], **kwargs)
+        plugins = config["plugins"] or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins])]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(CheckpointFile())
+        if SLURMEnvironment.detect():
+            # Slurm requeues by itself; Lightning's way leaves a file that later runs in the folder would load.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return super().instantiate_trainer(callbacks=[*callbacks, *own], plugins=plugins, **kwargs)
 
     def before_fit(self) -> None:
         # All of it before the Trainer starts processes and makes a folder, so that nothing is left behind.
         if self.checkpoint is not None:
             refuse_other_network(self.checkpoint, self.model)
             refuse_other_setup(self.checkpoint, self.setup, str(self.trainer.precision))
-        self.new = run_folder(self.trainer) if self.run is None and self.trainer.is_global_zero else None
-        self.made = [path for path in (self.new, *self.new.parents) if not path.exists()] if self.new else []
-        if self.new is not None and self.new.exists():
-            raise SettingError(
-                f"trainer.logger names {self.new}, which is there already: leave out its version."
-            )
         if self.trainer.local_rank == 0:
             self.datamodule.prepare_data()
             if self.checkpoint is not None:
                 refuse_other_data(self.checkpoint, self.datamodule)
             # A rerun must see what this run sees, not what `auto` finds on another day.
             self.saved.data.source = self.datamodule.found
+        if self.run is None and self.trainer.is_global_zero:
+            try:
+                self.made = reserve_run_folder(self.trainer)
+            except FileExistsError as error:
+                raise SettingError(
+                    f"trainer.logger names {error.filename}, which is there already: leave out its version."
+                ) from error
+            if self.made and job_name() is not None:
+                (self.made[0] / JOB).write_text(job_name())
 
     def before_validate(self) -> None:
         refuse_other_network(self.checkpoint, self.model)
@@ -206,15 +238,32 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, **options: Any) -> None:
         try:
-            self.trainer.fit(**options)
+            self.trainer.fit(**options, weights_only=True)
+        except (SettingError, Stopped, OSError) as error:
+            advice = self._keep_what_was_trained()
+            if isinstance(error, Stopped):
+                error.advice = advice
+                raise
+            what = (
+                error
+                if isinstance(error, SettingError)
+                else f"{error.filename or 'the run'}: {error.strerror}."
+            )
+            raise SettingError(f"{what} {advice}".strip()) from error
         except Exception:
-            # What is found out only when the folder is made leaves none that nothing was trained in.
-            if self.new is not None and not any(self.new.glob("checkpoints/*.ckpt")):
-                shutil.rmtree(self.new, ignore_errors=True)
-                with contextlib.suppress(OSError):  # another run may have come into them
-                    for folder in self.made[1:]:
-                        folder.rmdir()
+            self._keep_what_was_trained()
             raise
+
+    def _keep_what_was_trained(self) -> str:
+        """Removes a run that has no checkpoint, which would only be in the way; else says how to go on from it."""
+        if not self.trainer.is_global_zero:
+            return ""
+        run = self.made[0] if self.made else self.run
+        if run is not None and (run / "checkpoints" / LAST).exists():
+            return f"Go on with {PROGRAM} fit --ckpt_path {shlex.quote(str(run / 'checkpoints' / LAST))}"
+        if self.made:
+            drop_run_folder(self.made)
+        return "No epoch was finished, and nothing is kept." if self.clock.begin is not None else ""
 
     def after_fit(self) -> None:
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
@@ -238,8 +287,11 @@ class MNISTCLI(LightningCLI):
     def test(self, **options: Any) -> None:
         self._evaluate(self.trainer.test, options)
 
+    def predict(self, **options: Any) -> None:
+        self.trainer.predict(**options, weights_only=True)
+
     def _evaluate(self, evaluate: Callable[..., list], options: dict[str, Any]) -> None:
-        (metrics,) = evaluate(**options, verbose=False)
+        (metrics,) = evaluate(**options, verbose=False, weights_only=True)
         if self.trainer.is_global_zero:
             data, trained = self.datamodule, trained_on(self.checkpoint)
             note = (
@@ -258,6 +310,18 @@ class MNISTCLI(LightningCLI):
         # The links from the seed need one; what the user gives comes later and wins.
         seed = self.checkpoint["hyper_parameters"]["seed"]
         return parser.parse_args([command, f"--seed_everything={seed}", *rest], defaults=False)[command]
+
+    @staticmethod
+    def _interrupted(config: Namespace) -> Path | None:
+        """The checkpoint that the job of this process left when it was interrupted."""
+        logger = config.trainer.logger
+        if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
+            return None
+        follow_torchrun(config.trainer)
+        name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
+        return interrupted_checkpoint(
+            Path(logger.init_args.save_dir) / (logger.init_args.name or name), job_name()
+        )
 
     def _place_run(self, config: Namespace) -> None:
         """Chooses the run's folder: a new version, or that of the checkpoint that the command goes on from."""
@@ -279,7 +343,11 @@ class MNISTCLI(LightningCLI):
 
 
 def main() -> int:
-    """Runs a command of the Trainer; a bad setting ends in one sentence on standard error and exit code 2."""
+    """Runs a command of the Trainer; a bad setting ends in one sentence on standard error and exit code 2.
+
+    Raises:
+        Stopped: If the user or a scheduler has stopped it.
+    """
     silence_noise()
     try:
         MNISTCLI()

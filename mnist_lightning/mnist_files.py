@@ -1,5 +1,6 @@
 """Makes sure that the four MNIST files are there and are MNIST."""
 
+import errno
 import gzip
 import hashlib
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
+from mnist_lightning.alone import alone_in
 from mnist_lightning.errors import SettingError
 
 MD5 = {
@@ -23,6 +25,8 @@ MD5 = {
 LARGEST_FILE = 47_040_016  # bytes, unpacked
 ANSWER_WITHIN = 10  # seconds a mirror may stay silent
 FETCH_WITHIN = 300  # seconds a file may take
+JUDGED_AFTER = 20  # seconds, from when on a file must be on its way to that
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # the disk's fault, not the mirror's
 
 
 class MissingFilesError(SettingError):
@@ -48,32 +52,17 @@ def ensure_files(data_dir: str) -> None:
             f"{legacy} is there, which torchvision reads unchecked and in the place of {raw}: "
             f"move it away (data.data_dir is {data_dir})."
         )
-    mirrors = list(MNIST.mirrors)
-    damaged, missing = [], []
-    for name, md5 in MD5.items():
-        try:
-            fault = _fault(raw / name, md5)
-            if not fault:
-                continue
-            packed = raw / f"{name}.gz"
-            packed_fault = _unpack(packed, raw / name, md5)
-            if not packed_fault:
-                continue
-            failure = _fetch(name, md5, raw, mirrors)
-            if not failure:
-                continue
-        except OSError as error:
-            raise SettingError(
-                f"data.data_dir {data_dir}: {error.filename or name}: {error.strerror or error}; "
-                "make the folder readable and writable, or name another one."
-            ) from error
-        faults = [
-            f"{path} {f}" for path, f in ((raw / name, fault), (packed, packed_fault)) if f != "is missing"
-        ]
-        if faults:
-            damaged.append(f"{' and '.join(faults)}, and could not be fetched again ({failure})")
-        else:
-            missing.append(f"{raw / name} is missing and could not be fetched ({failure})")
+    try:
+        if not any(_fault(raw / name, md5) for name, md5 in MD5.items()):
+            return
+        raw.mkdir(parents=True, exist_ok=True)
+        with alone_in(raw):
+            damaged, missing = _mend(raw)
+    except OSError as error:
+        raise SettingError(
+            f"data.data_dir {data_dir}: {error.filename or raw}: {error.strerror or error}; "
+            "make it readable and writable, or name another folder."
+        ) from error
     if damaged:
         raise SettingError(
             f"{damaged[0]}: put a good copy there, or move it away (data.data_dir is {data_dir})."
@@ -82,6 +71,31 @@ def ensure_files(data_dir: str) -> None:
         raise MissingFilesError(
             f"{missing[0]}: put the four MNIST files there, gzipped or not (data.data_dir is {data_dir})."
         )
+
+
+def _mend(raw: Path) -> tuple[list[str], list[str]]:
+    """Unpacks or fetches what is not there or not right; says of what is damaged still, and of what is missing."""
+    mirrors = list(MNIST.mirrors)
+    damaged, missing = [], []
+    for name, md5 in MD5.items():
+        fault = _fault(raw / name, md5)
+        if not fault:
+            continue
+        packed = raw / f"{name}.gz"
+        packed_fault = _unpack(packed, raw / name, md5)
+        if not packed_fault:
+            continue
+        failure = _fetch(name, md5, raw, mirrors)
+        if not failure:
+            continue
+        faults = [
+            f"{path} {f}" for path, f in ((raw / name, fault), (packed, packed_fault)) if f != "is missing"
+        ]
+        if faults:
+            damaged.append(f"{' and '.join(faults)}, and could not be fetched again ({failure})")
+        else:
+            missing.append(f"{raw / name} is missing and could not be fetched ({failure})")
+    return damaged, missing
 
 
 def _fault(path: Path, md5: str) -> str:
@@ -118,7 +132,6 @@ def _unpack(packed: Path, target: Path, md5: str) -> str:
 
 def _fetch(name: str, md5: str, raw: Path, mirrors: list[str]) -> str:
     """Fetches a file into its place; else says what failed. A mirror that does not answer is struck off."""
-    raw.mkdir(parents=True, exist_ok=True)
     failures = []
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as folder:
         part = Path(folder) / f"{name}.gz"
@@ -126,6 +139,8 @@ def _fetch(name: str, md5: str, raw: Path, mirrors: list[str]) -> str:
             try:
                 _download(f"{mirror}{part.name}", part)
             except (OSError, HTTPException, ValueError) as error:
+                if getattr(error, "errno", None) in FULL:
+                    raise
                 failures.append(f"{mirror}: {getattr(error, 'reason', error)}")
                 mirrors.remove(mirror)
                 continue
@@ -137,7 +152,7 @@ def _fetch(name: str, md5: str, raw: Path, mirrors: list[str]) -> str:
 
 
 def _download(url: str, part: Path) -> None:
-    deadline = time.monotonic() + FETCH_WITHIN
+    begin = time.monotonic()
     with urllib.request.urlopen(url, timeout=ANSWER_WITHIN) as answer, part.open("wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=size or None, desc=part.name, unit="B", unit_scale=True, leave=False) as progress:
@@ -145,8 +160,11 @@ def _download(url: str, part: Path) -> None:
             while chunk := answer.read1(1 << 16):
                 file.write(chunk)
                 progress.update(len(chunk))
-                if time.monotonic() > deadline:
+                seconds = time.monotonic() - begin
+                if seconds > FETCH_WITHIN:
                     raise TimeoutError(f"not whole after {FETCH_WITHIN} s")
+                if seconds > JUDGED_AFTER and progress.n * FETCH_WITHIN < size * seconds:
+                    raise TimeoutError(f"sent {progress.n:,} of {size:,} bytes in {seconds:.0f} s")
                 if progress.n > LARGEST_FILE:
                     raise OSError("sends more than MNIST's file")
     if size and part.stat().st_size != size:

@@ -1,8 +1,10 @@
 """A run's folder: its name, its record and its summary."""
 
+import contextlib
 import json
 import os
 import shlex
+import shutil
 import statistics
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mnist_lightning.alone import alone_in
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.errors import SettingError
 from mnist_lightning.machine import describe_machine
@@ -68,6 +71,41 @@ def run_folder(trainer: Trainer) -> Path | None:
     """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir` one process alone may ask."""
     folders = [logger.log_dir for logger in trainer.loggers if getattr(logger, "log_dir", None)]
     return Path(folders[0]) if folders and not trainer.fast_dev_run else None
+
+
+def reserve_run_folder(trainer: Trainer) -> list[Path]:
+    """Makes the folder of a new run, which no other run gets, started at the same moment or not.
+
+    Args:
+        trainer: Its loggers choose the next version.
+
+    Returns:
+        What was made: the run's folder and those above it. Nothing if no logger has a folder.
+
+    Raises:
+        SettingError: If the folder that the user named is there already.
+    """
+    roots = [logger.root_dir for logger in trainer.loggers if getattr(logger, "root_dir", None)]
+    if not roots or trainer.fast_dev_run:
+        return []
+    root = Path(roots[0])
+    above = [path for path in (root, *root.parents) if not path.exists()]
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # another run failed, and took the empty folders with it
+            root.mkdir(parents=True, exist_ok=True)
+            with alone_in(root):
+                # A version is chosen when it is first asked for, and all loggers are to choose the same.
+                folders = [Path(logger.log_dir) for logger in trainer.loggers if hasattr(logger, "log_dir")]
+                folders[0].mkdir()
+                return [folders[0], *above]
+
+
+def drop_run_folder(made: list[Path]) -> None:
+    """Removes the folder of a run, and those above it that were made for it and are empty."""
+    shutil.rmtree(made[0], ignore_errors=True)
+    with contextlib.suppress(OSError):  # another run has come into them
+        for folder in made[1:]:
+            folder.rmdir()
 
 
 class RunRecord(Callback):

@@ -1,8 +1,11 @@
 """Which setup a command trains on."""
 
+from typing import Any
+
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 
 from mnist_lightning.errors import SettingError
 
@@ -31,7 +34,7 @@ def resolve(settings: Namespace) -> Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(
             f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
@@ -57,7 +60,21 @@ def refuse_unsupported(settings: Namespace) -> None:
             settings.val_check_interval not in (None, 1.0),
             "but an epoch's time ends with its validation: use trainer.check_val_every_n_epoch",
         ),
+        (
+            "use_distributed_sampler",
+            settings.use_distributed_sampler,
+            "which would deal the images anew: leave it out",
+        ),
+        ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
     ):
         if refused:
             raise SettingError(f"trainer.{name} is {settings[name]}, {why}.")
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        Timer(duration=value)
+    except (MisconfigurationException, TypeError):
+        return False
+    return True

@@ -12,6 +12,13 @@ from mnist_lightning import __main__
 FIT = ["fit", *SMALL]
 
 
+class Payload:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -30,9 +37,9 @@ FIT = ["fit", *SMALL]
         ([*FIT, "--ckpt_path=last"], "ckpt_path is last"),
         ([*FIT, "--ckpt_path=a_file"], "ckpt_path is a_file"),
         ([*FIT, "--ckpt_path=other.pt"], "ckpt_path is other.pt"),
-        ([*FIT, "--config=nowhere.yaml"], "nowhere.yaml"),
+        ([*FIT, "--config=nowhere.yaml"], "config nowhere.yaml cannot be read"),
         ([*FIT, "--config=typo.yaml"], "batchsize"),
-        ([*FIT, "--config=broken.yaml"], "parsing config"),
+        ([*FIT, "--config=broken.yaml"], "config broken.yaml is no YAML"),
         ([*FIT, "--seed_everything=-1"], "seed_everything is -1"),
         ([*FIT, "--seed_everything=true"], "seed_everything"),
         ([*FIT, "--trainer.max_epochs=-5"], "max_epochs"),
@@ -47,6 +54,63 @@ FIT = ["fit", *SMALL]
         (["test"], "test needs ckpt_path"),
         (["predict"], "predict needs ckpt_path"),
         (["validate"], "validate needs ckpt_path"),
+        ([*FIT, "--data.batch_size=3.5"], "data.batch_size"),
+        ([*FIT, "--data.batch_size=-128"], "data.batch_size is -128"),
+        ([*FIT, "--data.batch_siz=32"], "--data.batch_siz"),
+        ([*FIT, "--data.source"], "--data.source"),
+        ([*FIT, "--trainer.max_epoch=3"], "--trainer.max_epoch"),
+        ([*FIT, "--trainer.devices=two"], "trainer.devices two"),
+        ([*FIT, "--trainer.precision=8"], "trainer.precision"),
+        ([*FIT, "--trainer.strategy=magic"], "magic"),
+        ([*FIT, "--trainer.accelerator=tpu"], "trainer.accelerator tpu"),
+        ([*FIT, "--trainer.num_nodes=0"], "`num_nodes` must be a positive integer"),
+        ([*FIT, "--trainer.limit_val_batches=2.5"], "limit_val_batches"),
+        ([*FIT, "--trainer.check_val_every_n_epoch=0.5"], "check_val_every_n_epoch"),
+        ([*FIT, "--trainer.max_time=never"], "trainer.max_time is never"),
+        ([*FIT, "--trainer.use_distributed_sampler=true"], "trainer.use_distributed_sampler is True"),
+        ([*FIT, "--trainer.logger=NoSuchLogger"], "trainer.logger"),
+        ([*FIT, "--trainer.logger.class_path=nowhere.Logger"], "nowhere"),
+        ([*FIT, "--trainer.callbacks+=NoSuchCallback"], "trainer.callbacks"),
+        ([*FIT, "--trainer.plugins=NoSuchPlugin"], "NoSuchPlugin"),
+        ([*FIT, "--trainer.fast_dev_run=-1"], "fast_dev_run"),
+        ([*FIT, "--trainer.reload_dataloaders_every_n_epochs=-1"], "reload_dataloaders_every_n_epochs"),
+        ([*FIT, "--trainer.detect_anomaly=7"], "trainer.detect_anomaly"),
+        ([*FIT, "--trainer.gradient_clip_algorithm=shears"], "shears"),
+        ([*FIT, "--model.channels=[0, 64]"], "model.channels is (0, 64)"),
+        ([*FIT, "--model.channels=[32]"], "model.channels"),
+        ([*FIT, "--model.channels=32"], "model.channels"),
+        ([*FIT, "--model.kernel_size=0"], "model.kernel_size is 0"),
+        ([*FIT, "--model.kernel_size=15"], "model.pool_size"),
+        ([*FIT, "--model.pool_size=30"], "model.pool_size is 30"),
+        ([*FIT, "--model.hidden=-1"], "model.hidden is -1"),
+        ([*FIT, "--model.learning_rate=0"], "model.learning_rate is 0"),
+        ([*FIT, "--model.learning_rate=fast"], "model.learning_rate"),
+        ([*FIT, "--model.rho=2"], "model.rho is 2"),
+        ([*FIT, "--model.eps=0"], "model.eps is 0"),
+        ([*FIT, "--model.compile=maybe"], "model.compile"),
+        ([*FIT, "--model.seed=3"], "seed_everything"),
+        ([*FIT, "--tf32=perhaps"], "tf32"),
+        ([*FIT, "--weights_only=false"], "--weights_only"),
+        ([*FIT, "--checkpoint.save_top_k=-5"], "save_top_k"),
+        ([*FIT, "--seed_everything=4294967296"], "seed_everything is 4294967296"),
+        ([*FIT, "--seed_everything=1.5"], "seed_everything"),
+        ([*FIT, "--config"], "--config"),
+        ([*FIT, "--config=empty.yaml"], "config empty.yaml is empty"),
+        ([*FIT, "--config=list.yaml"], "config list.yaml holds a list"),
+        ([*FIT, "--config=big.yaml"], "config big.yaml has 104,857,600 bytes"),
+        ([*FIT, "--config=binary.yaml"], "config binary.yaml is no YAML"),
+        ([*FIT, "--config=tab.yaml"], "config tab.yaml is no YAML in line 2"),
+        ([*FIT, "--config=deep.yaml"], "config deep.yaml is nested too deeply"),
+        ([*FIT, "--config=."], "config . cannot be read (Is a directory)"),
+        ([*FIT, "--config=other_project.yaml"], "optimizer"),
+        ([*FIT, "--config=other_class.yaml"], "model.class_path"),
+        ([*FIT, "--config=typo.yaml", "--config=broken.yaml"], "config broken.yaml is no YAML"),
+        ([*FIT, "more"], "more"),
+        ([*FIT, "--ckpt_path=cut.ckpt"], "ckpt_path is cut.ckpt"),
+        ([*FIT, "--ckpt_path=payload.ckpt"], "ckpt_path is payload.ckpt"),
+        (["test", "--data.source=sample", "--ckpt_path=payload.ckpt"], "ckpt_path is payload.ckpt"),
+        (["predict", "--data.source=sample", "--ckpt_path=payload.ckpt"], "ckpt_path is payload.ckpt"),
+        (["validate", "--ckpt_path=."], "ckpt_path is ."),
         (["train"], "'train' is not a command"),
         ([], "a command is needed"),
     ],
@@ -59,7 +123,18 @@ def test_a_bad_setting_is_one_sentence(command, monkeypatch, capfd, args, says):
         file.write("data:\n  batchsize: 3\n")
     with open("broken.yaml", "w") as file:
         file.write("data: [3\n")
+    Path("empty.yaml").write_text("# nothing\n")
+    Path("list.yaml").write_text("- data\n- model\n")
+    Path("binary.yaml").write_bytes(b"\x80\x04\xff\xfe")
+    Path("tab.yaml").write_text("data:\n\tbatch_size: 3\n")
+    Path("deep.yaml").write_text("[" * 100_000)
+    Path("other_project.yaml").write_text("optimizer:\n  lr: 0.1\n")
+    Path("other_class.yaml").write_text("model:\n  class_path: nowhere.Model\n")
+    with open("big.yaml", "wb") as file:
+        file.truncate(100 << 20)
     torch.save({"state_dict": {}}, "other.pt")
+    Path("cut.ckpt").write_bytes(Path("other.pt").read_bytes()[:500])
+    torch.save({"state_dict": {}, "epoch": 0, "hyper_parameters": Payload()}, "payload.ckpt")
     there = sorted(os.listdir())
     monkeypatch.setattr("sys.argv", ["mnist-lightning", *args])
 

@@ -4,7 +4,13 @@ import re
 from conftest import PROJECT
 
 README = (PROJECT / "README.md").read_text()
-RECORD = PROJECT / "results/amd-epyc-2-cores/1xcpu/batch_size=0128/seed=0/summary.json"
+RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
+RECORD = RESULTS / "1xcpu/batch_size=0128/seed=0/summary.json"
+WAYS = {
+    "plain": "fp32, nothing compiled",
+    "fp32": "fp32, as by default",
+    "bf16": "bf16 (`configs/fast.yaml`)",
+}
 
 
 def test_the_first_row_is_the_recorded_run():
@@ -59,3 +65,32 @@ def test_the_installation_commands_stand_on_lines_of_their_own():
     lines = README.splitlines()
     assert "pip install -e . && python -m mnist_lightning fit" in lines
     assert "pip install -e '.[test]' && pytest" in lines
+
+
+def evidence(name: str, label: str) -> str:
+    """The README's row of one way to train, from its records."""
+    records = [
+        json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"same-mathematics/{name}-seed=*.json"))
+    ]
+    metrics = [record["metrics"] for record in records]
+    seeds = ", ".join(str(record["seed"]) for record in records)
+    accuracy = ", ".join(f"{each['val/accuracy']:.4f}" for each in metrics)
+    loss = ", ".join(f"{each['val/loss']:.5f}" for each in metrics)
+    assert {(r["setup"], r["batch_size"], r["epochs"], r["data"]) for r in records} == {
+        ("1xcpu", 128, 10, "mnist")
+    }
+    return f"| {label} | {seeds} | {accuracy} | {loss} |"
+
+
+def test_the_rows_of_the_three_ways_to_train_are_their_records():
+    lines = README.splitlines()
+    for name, label in WAYS.items():
+        assert evidence(name, label) in lines
+
+
+def test_the_times_of_ten_epochs_are_those_of_seed_0():
+    fp32, bf16 = (
+        json.loads((RESULTS / f"same-mathematics/{name}-seed=0.json").read_text())["metrics"]["seconds/fit"]
+        for name in ("fp32", "bf16")
+    )
+    assert f"Seed 0 took {fp32:.0f} s in fp32 and {bf16:.0f} s in bf16" in README

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mnist_lightning.sampler import GlobalBatchSampler
 
@@ -34,6 +36,28 @@ def test_devices_share_the_batches_of_one_device(images, batch_size, devices):
             assert share[step].size == batch.size
             together[share[step].rows] = share[step].indices
         assert together.tolist() == batch.indices.tolist()
+    assert sorted(torch.cat([batch.indices for batch in alone]).tolist()) == list(range(images))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    images=st.integers(1, 400),
+    share=st.integers(1, 60),
+    devices=st.integers(1, 9),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 1000),
+    shuffle=st.booleans(),
+)
+def test_any_number_of_devices_deals_the_batches_of_one(images, share, devices, seed, epoch, shuffle):
+    how = {"epoch": epoch, "seed": seed, "shuffle": shuffle}
+    (alone,) = deal(images, share * devices, 1, **how)
+    shares = deal(images, share * devices, devices, **how)
+    assert {len(each) for each in shares} == {-(-images // (share * devices))}
+    for step, batch in enumerate(alone):
+        indices = torch.cat([each[step].indices for each in shares])
+        rows = torch.cat([each[step].rows for each in shares])
+        assert rows.sort().values.tolist() == list(range(batch.size))
+        assert indices[rows.argsort()].tolist() == batch.indices.tolist()
     assert sorted(torch.cat([batch.indices for batch in alone]).tolist()) == list(range(images))
 
 

@@ -1,0 +1,63 @@
+"""Checkpoints that are whole or not there."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from mnist_lightning.errors import SettingError
+
+LAST = "last.ckpt"
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, moves it there and points `last.ckpt` to it, each in one step.
+
+    Lightning's own way goes over the system's temporary folder, which may lie on another disk, and removes `last.ckpt`
+    before it makes it anew.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
+    ) -> None:
+        """Saves it.
+
+        Raises:
+            SettingError: If it cannot be written; the checkpoints before it are as they were.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        file = Path(path)
+        part = file.with_name(f".{file.name}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content.getbuffer())
+            os.replace(part, file)
+            if file.name != LAST:
+                _point(file.with_name(LAST), file)
+        except OSError as error:
+            _remove(part)
+            raise SettingError(
+                f"The checkpoint {file} cannot be written ({error.strerror}): see to the folder, "
+                f"then go on from {file.with_name(LAST)} with --ckpt_path."
+            ) from error
+
+
+def _point(link: Path, file: Path) -> None:
+    new = link.with_name(f".{link.name}.new")
+    _remove(new)
+    try:
+        new.symlink_to(file.name)
+    except (OSError, NotImplementedError):  # Windows makes links for administrators only
+        new.write_bytes(file.read_bytes())
+    os.replace(new, link)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # of a disk that nothing can be written to
+        pass

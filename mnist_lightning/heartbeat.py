@@ -1,0 +1,168 @@
+"""Notices when another process of the run is lost: a collective operation would wait for it, for half an hour."""
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mnist_lightning.errors import SettingError
+from mnist_lightning.stopping import Stopped
+
+BEAT = 1.0  # seconds
+SILENT_BEATS = 30  # after which a process counts as lost
+ALIVE, DONE, FAILED, STOPPED, LOST = b".", b"d", b"f", b"s", b"l"
+
+
+class Heartbeat(Callback):
+    """A connection between the first process and each of the others, on which both say each second that they live.
+
+    A process that is killed closes its connection, one that hangs falls silent, one that fails says so. The others
+    then name it and end, within half a minute, with exit code 1.
+    """
+
+    def __init__(self) -> None:
+        self.peers: dict[int, socket.socket] = {}
+        self.children: list[subprocess.Popen] = []
+        self.ending = threading.Event()  # this process ends of itself
+        self.noticed = threading.Event()  # another one has not ended in order
+        self.speaking = threading.Lock()
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if trainer.world_size == 1 or self.peers:
+            return
+        self.rank, self.size = trainer.global_rank, trainer.world_size
+        launcher = trainer.strategy.launcher
+        if getattr(launcher, "procs", None):
+            # Lightning's own observer would kill this process without a word; without children it retires.
+            self.children = list(launcher.procs)
+            launcher.procs.clear()
+        self._connect(trainer)
+        for rank, peer in self.peers.items():
+            threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        # An operation that fails because of another process must not be told as an error of this one.
+        victim = not isinstance(exception, SettingError | Stopped) and self.peers and self.noticed.wait(2)
+        if victim:
+            time.sleep(60)  # the thread that noticed ends the process
+        self._end(STOPPED if isinstance(exception, Stopped) else FAILED)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self._end(DONE)
+
+    def end_children(self, patience: float) -> None:
+        """Waits until the processes that this one started have ended, and kills those that have not in time.
+
+        Args:
+            patience: Seconds, for all of them together.
+        """
+        deadline = time.monotonic() + patience
+        for child in self.children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def _connect(self, trainer: Trainer) -> None:
+        """Connects the first process with all others; the address travels with Lightning's own broadcast."""
+        main_address = trainer.strategy.cluster_environment.main_address
+        here = trainer.num_nodes == 1
+        if self.rank == 0:
+            with socket.create_server(("127.0.0.1" if here else "", 0), backlog=self.size) as server:
+                token = secrets.token_bytes(16)
+                trainer.strategy.broadcast((server.getsockname()[1], token))
+                server.settimeout(SILENT_BEATS * BEAT)
+                while len(self.peers) < self.size - 1:
+                    peer, _ = server.accept()
+                    peer.settimeout(SILENT_BEATS * BEAT)
+                    hello = peer.recv(20, socket.MSG_WAITALL)
+                    if secrets.compare_digest(hello[:16], token):
+                        self.peers[int.from_bytes(hello[16:], "big")] = peer
+        else:
+            port, token = trainer.strategy.broadcast(None)
+            address = ("127.0.0.1" if here else main_address, port)
+            peer = socket.create_connection(address, timeout=SILENT_BEATS * BEAT)
+            peer.sendall(token + self.rank.to_bytes(4, "big"))
+            self.peers[0] = peer
+
+    def _beat(self) -> None:
+        while not self.ending.wait(BEAT):
+            self._tell(ALIVE)
+
+    def _tell(self, word: bytes) -> None:
+        for peer in self.peers.values():
+            with contextlib.suppress(OSError):  # whoever listens to it finds out
+                peer.sendall(word)
+
+    def _end(self, word: bytes) -> None:
+        if not self.ending.is_set():
+            self.ending.set()
+            self._tell(word)
+
+    def _listen(self, rank: int, peer: socket.socket) -> None:
+        silent = 0
+        # Counted in beats, not in seconds, so that a run that is suspended as a whole (Ctrl-Z) can go on.
+        peer.settimeout(BEAT)
+        while silent < SILENT_BEATS:
+            try:
+                word = peer.recv(64)
+            except TimeoutError:
+                silent += 1
+                continue
+            except OSError:
+                word = b""
+            silent = 0
+            if DONE in word or self.ending.is_set():
+                return
+            if FAILED in word or STOPPED in word:
+                self.noticed.set()
+                # What all processes refuse together is told once, by the first; a signal often goes to all.
+                if self.ending.wait(1.5):
+                    return
+                if STOPPED in word and rank == 0:
+                    os._exit(1)  # the first process has said so
+                self._give_up(
+                    rank,
+                    "was stopped by a signal" if STOPPED in word else "has failed with an error of its own",
+                )
+            if lost := re.search(LOST + rb"(\d+);", word):
+                self.noticed.set()
+                self._give_up(int(lost[1]), "was lost")
+            if not word:
+                self.noticed.set()
+                self._give_up(rank, f"was lost{self._cause(rank)}")
+        self._give_up(rank, f"has not answered for {SILENT_BEATS * BEAT:.0f} seconds")
+
+    def _cause(self, rank: int) -> str:
+        """How a process ended that this one started."""
+        for local, child in enumerate(self.children, start=1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout=1) if local == rank else 0
+                if code < 0:
+                    return f", killed by {signal.Signals(-code).name}"
+                if code:
+                    return f", it ended with exit code {code}"
+        return ""
+
+    def _give_up(self, rank: int, what: str) -> Any:
+        with self.speaking:
+            print(
+                f"error: process {rank} of {self.size} {what}, so process {self.rank} ends too: "
+                "go on from the run's checkpoints/last.ckpt with --ckpt_path.",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._tell(LOST + b"%d;" % rank)
+            self.end_children(0)
+            os._exit(1)
