@@ -41,8 +41,7 @@ class CheckpointFile(TorchCheckpointIO):
         except OSError as error:
             _remove(part)
             raise SettingError(
-                f"The checkpoint {file} cannot be written ({error.strerror}): see to the folder, "
-                f"then go on from {file.with_name(LAST)} with --ckpt_path."
+                f"The checkpoint {file} cannot be written ({error.strerror}): see to the disk and the folder."
             ) from error
 
 

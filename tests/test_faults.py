@@ -266,38 +266,36 @@ def test_a_process_that_raises_ends_the_other(tmp_path, start, rank):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path, start, devices):
     setup = f"{devices}xcpu"
-    options = [*SMALL, "--trainer.accelerator=cpu", f"--trainer.devices={devices}", "--trainer.max_epochs=60"]
+    options = [
+        *SMALL,
+        "--trainer.accelerator=cpu",
+        f"--trainer.devices={devices}",
+        "--trainer.max_epochs=120",
+    ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     assert start(whole, "fit", *options).end(within=200)[0] == 0
     training = json.loads((run(whole, setup=setup) / "summary.json").read_text())["metrics"]["seconds/fit"]
 
-    moments, kills = random.Random(0), 0
+    moments, kills, reached = random.Random(0), 0, []
     while kills < 10:
         go_on = ["--ckpt_path", last(broken, setup)] if last(broken, setup).exists() else []
         started = start(broken, "fit", *options, *go_on)
-        time.sleep(moments.uniform(0, training / 5))
-        try:
-            started.until_it_trains()
-        except AssertionError:
-            break
-        time.sleep(moments.uniform(0, training / 5))
-        trainers = started.trainers()
-        if not trainers:
-            break
-        os.kill(moments.choice(trainers), signal.SIGKILL)
+        # Some while it starts or warms up, most while it trains, validates or saves.
+        started.until_it_trains(epochs=moments.choice([0, 1, 1, 1]))
+        time.sleep(moments.uniform(0, training / 15))
+        os.kill(moments.choice(started.trainers()), signal.SIGKILL)
         kills += 1
         assert started.end(within=60)[0] != 0
         if last(broken, setup).is_symlink():
-            torch.load(last(broken, setup), weights_only=True)
-    assert kills == 10
-    begin = time.monotonic()
+            reached.append(torch.load(last(broken, setup), weights_only=True)["epoch"])
+    assert reached == sorted(reached)
+    assert 1 < reached[-1] < 119
     assert start(broken, "fit", *options, "--ckpt_path", last(broken, setup)).end(within=200)[0] == 0
     assert same_weights(run(whole, setup=setup), run(broken, setup=setup))
     assert results(run(whole, setup=setup)) == results(run(broken, setup=setup))
     seconds = json.loads((run(broken, setup=setup) / "summary.json").read_text())["metrics"]["seconds/fit"]
     assert seconds < training * 3
-    assert time.monotonic() - begin > 0
 
 
 @pytest.mark.slow
@@ -321,7 +319,7 @@ def test_ten_starts_together_make_ten_runs(tmp_path, start, mnist_dir):
 def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path, start):
     disk = tmp_path / "logs"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=False).returncode:
         pytest.skip("needs the right to mount a file system")
     try:
         started = start(tmp_path, "fit", *LONG).until_it_trains(epochs=2)
