@@ -24,6 +24,7 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.heartbeat import Heartbeat
 from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.neighbours import Neighbours
 from mnist_lightning.progress import FitProgress
 from mnist_lightning.quiet import silence_noise
 from mnist_lightning.resume import (
@@ -48,6 +49,7 @@ from mnist_lightning.run import (
     write_summary,
 )
 from mnist_lightning.setups import refuse_unsupported, resolve, setup_name
+from mnist_lightning.step_parts import StepParts
 from mnist_lightning.stopping import Stopped
 from mnist_lightning.warm_up import WarmUp
 
@@ -193,7 +195,17 @@ class MNISTCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         self.warm_up, self.clock, self.record = WarmUp(), WallClock(), RunRecord(self.setup, self.load)
-        own = [StopSignals(), self.heartbeat, self.warm_up, self.clock, self.record]
+        self.neighbours, self.parts = Neighbours(), StepParts()
+        # The clock starts last and stops first.
+        own = [
+            StopSignals(),
+            self.heartbeat,
+            self.warm_up,
+            self.neighbours,
+            self.clock,
+            self.parts,
+            self.record,
+        ]
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
             own.append(FitProgress())
@@ -272,7 +284,9 @@ class MNISTCLI(LightningCLI):
         # One that is there still is that of a finished run, which was resumed and had nothing left to do.
         summary = read_summary(run) if run is not None else None
         if summary is None:
-            summary = self.record.summary(self.clock, self.warm_up.seconds)
+            summary = self.record.summary(
+                self.clock, self.warm_up.seconds, self.neighbours.cores, self.parts.medians()
+            )
             if run is not None:
                 write_summary(run, summary)
         print(closing_table(summary, run), flush=True)

@@ -20,6 +20,7 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.machine import describe_machine
 
 SUMMARY = "summary.json"
+VALIDATION = ("val/loss", "val/accuracy")
 LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless told otherwise
 
 
@@ -120,6 +121,7 @@ class RunRecord(Callback):
         self.setup_name, self.load = setup, load
         self.record: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
+        self.validations: dict[int, dict[str, float]] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self.trainer = trainer
@@ -145,32 +147,54 @@ class RunRecord(Callback):
         if run is not None and trainer.is_global_zero:
             (run / SUMMARY).unlink(missing_ok=True)
 
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            now = self._last_metrics()
+            self.validations[trainer.current_epoch] = {name: now[name] for name in now if name in VALIDATION}
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must be, and the metrics that it starts from; called on all processes."""
         return {
             "setup": self.setup_name,
             "precision": str(self.trainer.precision),
             "metrics": self._last_metrics(),
+            "validations": self.validations,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics = state["metrics"]
+        self.metrics, self.validations = state["metrics"], dict(state["validations"])
 
-    def summary(self, clock: WallClock, warm_up: float) -> dict[str, Any]:
-        """The finished run as one dictionary: the record, the command, the last metrics and the times."""
+    def summary(
+        self, clock: WallClock, warm_up: float, neighbours: dict[str, float], step_seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        """The finished run as one dictionary: the record, the command, the last metrics and the times.
+
+        Args:
+            clock: Its times by epoch.
+            warm_up: Seconds before the clock started.
+            neighbours: Cores that others kept busy.
+            step_seconds: Where a step's time went.
+        """
         trainer, metrics = self.trainer, self._last_metrics()
+        # None where an epoch had no validation.
+        validated = {
+            name: [self.validations.get(epoch, {}).get(name) for epoch in range(trainer.current_epoch)]
+            for name in VALIDATION
+        }
         times = {
             name: [epoch[name] for epoch in clock.epochs]
             for name in (clock.epochs[0] if clock.epochs else {})
         }
         return {
             **self.record,
+            "neighbours": neighbours,
             "command": shlex.join(["python", "-m", "mnist_lightning", *sys.argv[1:]]),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "metrics": {**metrics, "seconds/fit": clock.fit, "seconds/warm_up": warm_up},
             "median": {name: statistics.median(values) for name, values in times.items()},
-            "by_epoch": times,
+            "by_epoch": times | validated,
+            "step_seconds": step_seconds,
         }
 
     def _last_metrics(self) -> dict[str, float]:

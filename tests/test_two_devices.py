@@ -1,6 +1,7 @@
 """Two and three processes on the CPU against one: the same experiment."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def folder(tmp_path_factory) -> Path:
     assert done.stdout.count("Training time") == 1
     assert not [noise for noise in ("Warning", "Tip", "Seed set") if noise in done.stderr], done.stderr
     assert done.stdout.count("2xcpu, batch size 192, seed 0, 1 epoch ") == 1
+    (summary,) = folder.rglob("summary.json")
+    spent = json.loads(summary.read_text())["step_seconds"]
+    assert 0 < spent["exchange"] < sum(spent.values())
     return folder
 
 

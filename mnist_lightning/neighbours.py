@@ -1,0 +1,52 @@
+"""Other work on the machine while a run was timed."""
+
+import os
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+STAT = Path("/proc/stat")
+
+
+class Neighbours(Callback):
+    """How many cores other programs kept busy on average while the run trained, and how many the hypervisor kept back.
+
+    Of the first process's machine, since the last start of the run; nothing where there is no Linux to ask.
+    """
+
+    def __init__(self) -> None:
+        self.cores: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.begin = self._seconds(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
+        if STAT.exists() and wall > 0:
+            # The kernel counts both in hundredths of a second, so that a short run may come to less than nothing.
+            self.cores = {
+                "other_cores": round(max(busy - own, 0.0) / wall, 2),
+                "stolen_cores": round(stolen / wall, 2),
+            }
+
+    @staticmethod
+    def _seconds(trainer: Trainer) -> torch.Tensor:
+        """Of the wall clock, and of processors: those of this run, all that were busy and those that were held back."""
+        here = os.times()
+        own = here.user + here.system if trainer.node_rank == 0 else 0.0
+        place = trainer.strategy.root_device
+        together = trainer.strategy.reduce(torch.tensor(own, device=place), reduce_op="sum").item()
+        return torch.tensor([perf_counter(), together, *machine_seconds()], dtype=torch.float64)
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Seconds that the machine's cores have been busy since it started, and those that its host kept back."""
+    if not STAT.exists():
+        return 0.0, 0.0
+    user, nice, system, _, _, irq, softirq, stolen, *_ = map(
+        int, STAT.read_text().split("\n", 1)[0].split()[1:]
+    )
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / ticks, stolen / ticks

@@ -1,0 +1,125 @@
+"""The parts of a step and the neighbours' load, with the time in the test's hands."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import SMALL
+from torch import nn
+
+from mnist_lightning import neighbours, step_parts
+from mnist_lightning.neighbours import Neighbours
+from mnist_lightning.step_parts import StepParts
+
+
+def make_trainer(now, device="cpu"):
+    class Loader:
+        def __iter__(self):
+            for _ in range(2):
+                now.seconds += 0.25
+                yield None
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1, requires_grad=True))])
+    strategy = SimpleNamespace(root_device=torch.device(device), model=None)
+    return SimpleNamespace(strategy=strategy, optimizers=[optimizer], train_dataloader=Loader())
+
+
+@pytest.fixture
+def now(monkeypatch):
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(step_parts, "perf_counter", lambda: now.seconds)
+    return now
+
+
+def train(parts, trainer, now, slower=1.0):
+    """An epoch of two steps: 8 s each, and 2 s of validation."""
+
+    def spend(seconds):
+        now.seconds += seconds * slower
+
+    parts.on_train_epoch_start(trainer, None)
+    for step in range(2):
+        spend(0.5)
+        parts.on_train_batch_start(trainer, None, None, step)
+        spend(1.0)
+        parts.on_before_zero_grad(trainer, None, None)
+        spend(0.25)
+        parts.on_before_backward(trainer, None, None)
+        spend(4.0)
+        parts.on_after_backward(trainer, None)
+        spend(0.125)
+        parts.on_before_optimizer_step(trainer, None, None)
+        spend(2.0)
+        trainer.optimizers[0].step()
+        spend(0.125)
+    parts.on_validation_start(trainer, None)
+    spend(2.0)
+    parts.on_train_epoch_end(trainer, None)
+
+
+def test_the_parts_add_up_to_the_step(now):
+    parts, trainer = StepParts(), make_trainer(now)
+    parts.on_train_start(trainer, None)
+    train(parts, trainer, now, slower=1000.0)
+    resumed = StepParts()
+    resumed.load_state_dict(parts.state_dict())
+    resumed.on_train_start(trainer, None)
+    train(resumed, trainer, now)
+    train(resumed, trainer, now)
+    resumed.on_train_end(trainer, None)
+    assert resumed.medians() == {
+        "forward": 1.0,
+        "backward": 4.0,
+        "optimizer": 2.0,
+        "exchange": 0.0,
+        "data": 0.25,
+        "trainer": 0.75,
+    }
+
+
+def test_a_gpu_is_not_timed_from_its_host(now):
+    parts, trainer = StepParts(), make_trainer(now, "meta")
+    parts.on_train_start(trainer, None)
+    train(parts, trainer, now)
+    parts.on_train_end(trainer, None)
+    assert parts.medians() == {}
+
+
+def test_a_fit_records_where_its_steps_went(command, tmp_path):
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    (path,) = tmp_path.rglob("summary.json")
+    summary = json.loads(path.read_text())
+    spent = summary["step_seconds"]
+    assert spent.keys() == {"forward", "backward", "optimizer", "exchange", "data", "trainer"}
+    assert spent["exchange"] == 0 and all(spent[name] > 0 for name in spent if name != "exchange")
+    assert sum(spent.values()) * 9 == pytest.approx(summary["by_epoch"]["seconds/train_epoch"][0], abs=0.05)
+    assert summary["neighbours"].keys() == {"other_cores", "stolen_cores"}
+
+
+def test_neighbours_are_what_this_run_did_not_use(monkeypatch, tmp_path):
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(neighbours, "STAT", stat)
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def machine(seconds, user, idle, stolen, own):
+        stat.write_text(f"cpu  {user * ticks} 0 0 {idle * ticks} 0 0 0 {stolen * ticks} 0 0\ncpu0 1 2\n")
+        monkeypatch.setattr(neighbours, "perf_counter", lambda: seconds)
+        monkeypatch.setattr(neighbours.os, "times", lambda: SimpleNamespace(user=own, system=1.0))
+
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda tensor, reduce_op: 2 * tensor)
+    trainer = SimpleNamespace(strategy=strategy, node_rank=0)
+    watch = Neighbours()
+    machine(seconds=1000.0, user=50, idle=10, stolen=3, own=7.0)
+    watch.on_train_start(trainer, None)
+    # Two processes of 30 seconds each; 100 were spent in 50 seconds.
+    machine(seconds=1050.0, user=150, idle=10, stolen=13, own=37.0)
+    watch.on_train_end(trainer, None)
+    assert watch.cores == {"other_cores": 0.8, "stolen_cores": 0.2}
+
+    stat.unlink()
+    elsewhere = Neighbours()
+    elsewhere.on_train_start(trainer, None)
+    elsewhere.on_train_end(trainer, None)
+    assert elsewhere.cores == {}
