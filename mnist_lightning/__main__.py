@@ -3,21 +3,34 @@
 import os
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 from mnist_lightning.allocator import keep_freed_memory
 from mnist_lightning.stopping import Stopped, end_with_parent, stop_on_signals, watch_signals
 
+
+class Command(NamedTuple):
+    """What a command does, and the module whose `main` does it."""
+
+    help: str
+    module: str
+
+
 COMMANDS = {
-    "fit": "train the network, validating on the test set after each epoch",
-    "validate": "loss and accuracy of a checkpoint, logged as val/…",
-    "test": "loss and accuracy of a checkpoint, logged as test/…",
-    "predict": "write a checkpoint's prediction for each test image to a CSV file",
+    "fit": Command("train the network, validating on the test set after each epoch", "mnist_lightning.cli"),
+    "validate": Command("loss and accuracy of a checkpoint, logged as val/…", "mnist_lightning.cli"),
+    "test": Command("loss and accuracy of a checkpoint, logged as test/…", "mnist_lightning.cli"),
+    "predict": Command(
+        "write a checkpoint's prediction for each test image to a CSV file", "mnist_lightning.cli"
+    ),
+    "study": Command("run a grid of setups, batch sizes and seeds, one fit a cell", "mnist_lightning.study"),
+    "report": Command("set the runs' tables and figures beside the paper's", "mnist_lightning.report"),
 }
 
 
 def usage() -> str:
     """The help page, one line a command."""
-    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: python -m mnist_lightning COMMAND [--help] [--config FILE] [--GROUP.SETTING VALUE ...]",
@@ -44,13 +57,11 @@ def main() -> int:
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     keep_freed_memory()
-    launched = "LOCAL_RANK" in os.environ
     stop_on_signals()
     watch_signals()
-    if launched:
-        end_with_parent()
+    end_with_parent()
     try:
-        return import_module("mnist_lightning.cli").main()
+        return import_module(COMMANDS[command].module).main()
     except Stopped as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"\nstopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)

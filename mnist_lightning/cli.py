@@ -23,6 +23,7 @@ from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
 from mnist_lightning.heartbeat import Heartbeat
 from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
+from mnist_lightning.layout import run_name
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.neighbours import Neighbours
 from mnist_lightning.progress import FitProgress
@@ -44,7 +45,6 @@ from mnist_lightning.run import (
     refuse_unwritable,
     reserve_run_folder,
     run_folder,
-    run_name,
     run_of_checkpoint,
     write_summary,
 )

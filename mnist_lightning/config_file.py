@@ -1,5 +1,6 @@
 """The user's config files, looked at before they are parsed."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
 
 
 def _configs(arguments: Sequence[str]) -> Iterator[str]:
-    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for here, following in itertools.zip_longest(arguments, arguments[1:]):
         option, given, value = here.partition("=")
         if option in ("--config", "-c"):
             name = value if given else following

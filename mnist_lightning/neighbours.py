@@ -1,13 +1,12 @@
 """Other work on the machine while a run was timed."""
 
 import os
-from pathlib import Path
 from time import perf_counter
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-STAT = Path("/proc/stat")
+from mnist_lightning import load
 
 
 class Neighbours(Callback):
@@ -24,7 +23,7 @@ class Neighbours(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
-        if STAT.exists() and wall > 0:
+        if load.STAT.exists() and wall > 0:
             # The kernel counts both in hundredths of a second, so that a short run may come to less than nothing.
             self.cores = {
                 "other_cores": round(max(busy - own, 0.0) / wall, 2),
@@ -38,15 +37,4 @@ class Neighbours(Callback):
         own = here.user + here.system if trainer.node_rank == 0 else 0.0
         place = trainer.strategy.root_device
         together = trainer.strategy.reduce(torch.tensor(own, device=place), reduce_op="sum").item()
-        return torch.tensor([perf_counter(), together, *machine_seconds()], dtype=torch.float64)
-
-
-def machine_seconds() -> tuple[float, float]:
-    """Seconds that the machine's cores have been busy since it started, and those that its host kept back."""
-    if not STAT.exists():
-        return 0.0, 0.0
-    user, nice, system, _, _, irq, softirq, stolen, *_ = map(
-        int, STAT.read_text().split("\n", 1)[0].split()[1:]
-    )
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq) / ticks, stolen / ticks
+        return torch.tensor([perf_counter(), together, *load.machine_seconds()], dtype=torch.float64)

@@ -14,19 +14,14 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.alone import alone_in
+from mnist_lightning.alone import alone_in, hold
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.errors import SettingError
+from mnist_lightning.layout import SUMMARY
 from mnist_lightning.machine import describe_machine
 
-SUMMARY = "summary.json"
 VALIDATION = ("val/loss", "val/accuracy")
 LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless told otherwise
-
-
-def run_name(setup: str, batch_size: int, seed: int) -> str:
-    """The folder of equal runs, under the folder of logs; its versions are their folders."""
-    return f"{setup}/batch_size={batch_size:04d}/seed={seed}"
 
 
 def run_of_checkpoint(checkpoint: str | None) -> Path | None:
@@ -98,6 +93,7 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
                 # A version is chosen when it is first asked for, and all loggers are to choose the same.
                 folders = [Path(logger.log_dir) for logger in trainer.loggers if hasattr(logger, "log_dir")]
                 folders[0].mkdir()
+                hold(folders[0])
                 return [folders[0], *above]
 
 

@@ -9,6 +9,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_WITHIN = 8.0  # seconds that an orderly end may take
+STUDY = "MNIST_LIGHTNING_STUDY"  # in the environment of a study's runs: the study's process
 
 
 class Stopped(BaseException):
@@ -49,8 +50,14 @@ def watch_signals() -> None:
 
 
 def end_with_parent() -> None:
-    """Ends a process that a launcher started once the launcher is gone, whatever the main thread waits for."""
-    threading.Thread(target=_outlive_nobody, args=(os.getppid(),), daemon=True).start()
+    """Ends a process that a launcher or a study started once that is gone, whatever the main thread waits for."""
+    if "LOCAL_RANK" in os.environ:
+        parent = os.getppid()
+    elif STUDY in os.environ:
+        parent = int(os.environ[STUDY])
+    else:
+        return
+    threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True).start()
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from conftest import SMALL
 from torch import nn
 
-from mnist_lightning import neighbours, step_parts
+from mnist_lightning import load, neighbours, step_parts
 from mnist_lightning.neighbours import Neighbours
 from mnist_lightning.step_parts import StepParts
 
@@ -100,7 +100,7 @@ def test_a_fit_records_where_its_steps_went(command, tmp_path):
 
 def test_neighbours_are_what_this_run_did_not_use(monkeypatch, tmp_path):
     stat = tmp_path / "stat"
-    monkeypatch.setattr(neighbours, "STAT", stat)
+    monkeypatch.setattr(load, "STAT", stat)
     ticks = os.sysconf("SC_CLK_TCK")
 
     def machine(seconds, user, idle, stolen, own):

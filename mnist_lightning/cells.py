@@ -1,0 +1,102 @@
+"""The cells of a study: what each runs, where its run is, and whether it has finished."""
+
+import itertools
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_lightning.layout import SUMMARY, run_name
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run of a study.
+
+    Args:
+        config: The setup's file, whose name is the setup's, such as `configs/1xcpu.yaml`.
+        batch_size: Global batch size.
+        seed: Seed of the experiment.
+        axes: The values of the study's further axes, by the setting's name.
+        fit: Settings that all cells share, by name.
+        study: The study's folder.
+    """
+
+    config: Path
+    batch_size: int
+    seed: int
+    axes: tuple[tuple[str, Any], ...]
+    fit: tuple[tuple[str, Any], ...]
+    study: Path
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs that `fit` is given."""
+        return self.study.joinpath(*(f"{name}={_plain(value)}" for name, value in self.axes))
+
+    @property
+    def folder(self) -> Path:
+        """Where the versions of its run are."""
+        return self.logs / run_name(self.config.stem, self.batch_size, self.seed)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `python -m mnist_lightning`."""
+        settings = {
+            "data.source": "mnist",  # never the sample unasked
+            **dict(self.fit),
+            **dict(self.axes),
+            "data.batch_size": self.batch_size,
+            "seed_everything": self.seed,
+            "trainer.logger.init_args.save_dir": str(self.logs),
+        }
+        options = [part for name, value in settings.items() for part in (f"--{name}", _typed(value))]
+        return ["fit", "--config", str(self.config), *options]
+
+    @property
+    def command(self) -> str:
+        """What a user would type."""
+        return shlex.join(["python", "-m", "mnist_lightning", *self.arguments])
+
+    @property
+    def label(self) -> str:
+        axes = "".join(f", {name} {_plain(value)}" for name, value in self.axes)
+        return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{axes}"
+
+    def finished(self) -> Path | None:
+        """The folder of its finished run, the newest if there are several."""
+        runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
+        return max(runs, key=lambda run: (run / SUMMARY).stat().st_mtime, default=None)
+
+    def interrupted(self) -> list[Path]:
+        """The folders of its runs that did not finish."""
+        return sorted(run for run in self.folder.glob("version_*") if not (run / SUMMARY).exists())
+
+
+def grid(
+    study: Path,
+    setups: Sequence[Path],
+    batch_sizes: Sequence[int],
+    seeds: Sequence[int],
+    axes: Mapping[str, Sequence[Any]],
+    fit: Mapping[str, Any],
+) -> Iterator[Cell]:
+    """All cells in the order they run: the seeds outermost, so that a study cut short has whole grids, and the setups
+    innermost, so that those that are compared run close together."""
+    further = [[(name, value) for value in values] for name, values in axes.items()]
+    for seed, *values in itertools.product(seeds, *further):
+        for batch_size, config in itertools.product(batch_sizes, setups):
+            yield Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(value: Any) -> str:
+    """A value as it may stand in the name of a folder."""
+    if isinstance(value, list | tuple):
+        return "-".join(map(_plain, value))
+    return _typed(value).replace("/", "_")
