@@ -35,7 +35,7 @@ def run(function: Callable[..., int]) -> int:
         refuse_bad_configs(given)
         arguments = parser.parse_args(given)
         arguments.pop("config")
-        code = function(**parser.instantiate_classes(arguments).as_dict())
+        code = function(**parser.instantiate(arguments).as_dict())
         sys.stdout.flush()
         return code
     except SettingError as error:

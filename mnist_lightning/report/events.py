@@ -1,0 +1,25 @@
+"""An event file with the report's tables and figures, which TensorBoard shows beside the runs."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+def write_events(folder: Path, figures: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+    """Writes the figures, PNG files by name, and the texts, Markdown by name, in the place of an older event file."""
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = EventFileWriter(str(folder))
+    for name, path in figures.items():
+        png = path.read_bytes()
+        width, height = struct.unpack(">II", png[16:24])  # of the header chunk, which comes first
+        image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
+        writer.add_event(Event(summary=Summary(value=[Summary.Value(tag=name, image=image)])))
+    for name, text in texts.items():
+        writer.add_event(Event(summary=text_pb(name, text)))
+    writer.close()
