@@ -1,4 +1,7 @@
-"""One process at a time, by locks on folders, which leave no file behind."""
+"""One process at a time, by locks on folders, which leave no file behind.
+
+File systems that know no locks let everybody in.
+"""
 
 import contextlib
 import os
@@ -11,15 +14,9 @@ except ImportError:  # Windows
     fcntl = None
 
 
-_held: list[int] = []
-
-
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in this block for the same folder.
-
-    File systems that know no locks let everybody in.
-    """
+    """Waits until no other process is in this block for the same folder."""
     if fcntl is None:
         yield
         return
@@ -32,18 +29,29 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)  # which also unlocks
 
 
-def hold(folder: Path) -> bool:
-    """Holds a folder until this process ends, however it ends; whether no other process held it."""
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Holds a folder for the block and waits for nobody; whether no other process holds it."""
     if fcntl is None:
-        return True
+        yield True
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        free = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
+    finally:
         os.close(handle)
-        return False
-    except OSError:  # a file system that knows no locks
-        os.close(handle)
-        return True
-    _held.append(handle)
-    return True
+
+
+_until_this_process_ends = contextlib.ExitStack()
+
+
+def hold(folder: Path) -> None:
+    """Holds a folder until this process ends, however it ends."""
+    _until_this_process_ends.enter_context(held(folder))

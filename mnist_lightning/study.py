@@ -12,7 +12,7 @@ from typing import IO, Any
 import yaml
 
 from mnist_lightning import function_command
-from mnist_lightning.alone import hold
+from mnist_lightning.alone import held
 from mnist_lightning.cells import Cell, grid
 from mnist_lightning.errors import SettingError
 from mnist_lightning.layout import SUMMARY
@@ -67,9 +67,14 @@ def study(
         print(*(cell.command for cell in cells if not cell.finished()), sep="\n")
         return 0
     (logs / name).mkdir(parents=True, exist_ok=True)
-    if not hold(logs / name):
-        raise SettingError(f"name is {name}, a study that another process runs now: wait for it.")
-    missing = _without_hardware(setups)
+    with held(logs / name) as free:
+        if not free:
+            raise SettingError(f"name is {name}, a study that another process runs now: wait for it.")
+        return _run_all(cells)
+
+
+def _run_all(cells: list[Cell]) -> int:
+    missing = _without_hardware(list(dict.fromkeys(cell.config for cell in cells)))
     for setup in missing:
         print(f"skipped: {setup}, which needs GPUs that this machine does not have")
     cells = [cell for cell in cells if cell.config.stem not in missing]
@@ -190,8 +195,9 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _put_aside(cell: Cell) -> bool:
     """Renames the runs of a cell that did not finish; whether none of them is running."""
     for run in cell.interrupted():
-        if not hold(run):
-            return False
+        with held(run) as free:
+            if not free:
+                return False
         number = len(list(cell.folder.glob("interrupted_*")))
         run.rename(cell.folder / f"interrupted_{number}")
     return True

@@ -1,0 +1,299 @@
+"""`study`: which cells run, in which order, and what becomes of those that were interrupted or fail."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT
+
+from mnist_lightning import study
+from mnist_lightning.cells import grid
+from mnist_lightning.stopping import Stopped
+
+CONFIGS = PROJECT / "configs"
+# A stand-in for Python that leaves what a `fit` of the same arguments leaves; batch size 13 fails.
+FIT = """#!{python}
+import json, os, pathlib, sys
+if sys.argv[2] != "mnist_lightning":
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+value = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+with open("ran", "a") as ran:
+    print(value["--data.batch_size"], value["--seed_everything"], value["--config"].split("/")[-1], file=ran)
+if value["--data.batch_size"] == "13":
+    sys.exit("error: data.batch_size 13 is unlucky.")
+run = pathlib.Path(value["--trainer.logger.init_args.save_dir"], pathlib.Path(value["--config"]).stem)
+run = run / f"batch_size={{int(value['--data.batch_size']):04d}}/seed={{value['--seed_everything']}}/version_0"
+run.mkdir(parents=True)
+metrics = {{"seconds/fit": 60.0, "seconds/warm_up": 0.0, "val/accuracy": 0.99, "val/loss": 0.03}}
+(run / "summary.json").write_text(json.dumps({{"metrics": metrics}}))
+"""
+
+
+@pytest.fixture
+def fake_fit(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text(FIT.format(python=sys.executable))
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study.sys, "executable", str(script))
+    monkeypatch.setattr(study, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(study, "_refuse_changed", lambda finished: None)
+    return lambda: Path("ran").read_text().splitlines() if Path("ran").exists() else []
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["mnist-lightning", "study", *map(str, arguments)])
+    return study.main()
+
+
+def test_dry_run_prints_the_commands_of_the_papers_grid(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(PROJECT)
+    assert run(monkeypatch, "--config", "configs/paper.yaml", "--dry_run", "--logs", tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * 7 * 3
+    assert lines[4] == (
+        "python -m mnist_lightning fit --config configs/1xgpu.yaml --data.source mnist --data.batch_size 64 "
+        f"--seed_everything 0 --trainer.logger.init_args.save_dir {tmp_path}/paper"
+    )
+    assert [line.split("--seed_everything ")[1][0] for line in lines] == ["0"] * 21 + ["1"] * 21 + ["2"] * 21
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_setting_can_be_an_axis(monkeypatch, capsys):
+    monkeypatch.chdir(PROJECT)
+    assert run(monkeypatch, "--config", "configs/architecture.yaml", "--dry_run") == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3 * 3 * 3
+    channels = [line[line.index("--model.channels") + 1] for line in lines]
+    assert channels[:9] == ["[16, 32]"] * 3 + ["[32, 64]"] * 3 + ["[64, 128]"] * 3
+    assert lines[0][-1] == "logs/architecture/model.channels=16-32/model.hidden=64"
+
+
+def test_the_shipped_grids_are_made_of_what_is_there():
+    for name in ("paper", "architecture"):
+        settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        assert settings["name"] == name
+        assert all((PROJECT / setup).is_file() for setup in settings["setups"])
+    assert settings["batch_sizes"] == [128]
+    paper = yaml.safe_load((CONFIGS / "paper.yaml").read_text())
+    assert paper["batch_sizes"] == study.PAPERS_BATCH_SIZES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--name=a/b"], "name is 'a/b'"),
+        (["--setups=[nowhere/1xcpu.yaml]"], "nowhere/1xcpu.yaml"),
+        ([f"--setups=[{CONFIGS}/fast.yaml]"], "fast.yaml"),
+        (["--batch_sizes=[]"], "batch_sizes is []"),
+        (["--batch_sizes=[32, 32]"], "each value once"),
+        (["--batch_sizes=[0]"], "batch_sizes is [0]"),
+        (["--batch_sizes=[many]"], "batch_sizes"),
+        (["--seeds=[]"], "seeds is []"),
+        (['--axes={"model.hidden": 3}'], "axes"),
+        (['--axes={"model.hidden": []}'], "model.hidden is []"),
+        (['--axes={"data.batch_size": [32]}'], "batch_sizes"),
+        (['--fit={"seed_everything": 3}'], "seeds"),
+        (['--axes={"model.hidden": [3]}', '--fit={"model.hidden": 4}'], "model.hidden is in axes and in fit"),
+        (["--sed=3"], "--sed"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(monkeypatch, capsys, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    good = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]"]
+    assert run(monkeypatch, *good, *arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and said.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsys):
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xcpu.yaml]", "--seeds=[0, 1]"]
+    assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1
+    assert fake_fit() == [
+        f"{size} {seed} {setup}.yaml" for seed in (0, 1) for size in (13, 32) for setup in ("1xcpu", "2xcpu")
+    ]
+    said = capsys.readouterr().out
+    failure = "1xcpu, batch size 13, seed 1: exit code 1: error: data.batch_size 13 is unlucky."
+    assert said.splitlines()[-2] == f"FAILED  {failure}"
+    assert (
+        "[3/8] 1xcpu, batch size 32, seed 0: 60.0 s, accuracy 0.9900, loss 0.03000; 5 left, about 5 min"
+        in said
+    )
+
+    # What has finished is not run again; what has failed is.
+    assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1
+    assert len(fake_fit()) == 12
+    assert "[3/8] 1xcpu, batch size 32, seed 0: finished before" in capsys.readouterr().out
+
+
+def test_an_interrupted_cell_is_put_aside_and_run_from_its_start(fake_fit, monkeypatch):
+    cell = Path("logs/x/1xcpu/batch_size=0032/seed=0")
+    (cell / "version_0").mkdir(parents=True)
+    (cell / "version_0" / "half").write_text("kept")
+    assert run(monkeypatch, "--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]") == 0
+    assert sorted(os.listdir(cell)) == ["interrupted_0", "version_0"]
+    assert (cell / "interrupted_0" / "half").read_text() == "kept"
+    assert (cell / "version_0" / "summary.json").exists()
+
+
+def test_a_cell_that_runs_elsewhere_and_a_study_that_does_are_left_alone(fake_fit, monkeypatch, capsys):
+    cell = Path("logs/x/1xcpu/batch_size=0032/seed=0/version_0")
+    cell.mkdir(parents=True)
+    hold = "import sys, pathlib, time; from mnist_lightning.alone import hold; hold(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]"]
+    python = os.path.join(sys.prefix, "bin", "python")
+    for folder, code, words in (
+        (cell, 0, "another process runs it now"),
+        (Path("logs/x"), 2, "another process runs now"),
+    ):
+        with subprocess.Popen([python, "-c", hold, folder], stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "held\n"
+            assert run(monkeypatch, *arguments) == code
+            other.kill()
+        said = capsys.readouterr()
+        assert words in said.out + said.err
+    assert fake_fit() == []
+    assert run(monkeypatch, *arguments) == 0
+
+
+def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, capsys):
+    monkeypatch.setattr(study, "_without_hardware", lambda setups: ["2xgpu"])
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xgpu.yaml]"]
+    assert run(monkeypatch, *arguments, "--batch_sizes=[32, 64]") == 0
+    assert capsys.readouterr().out.count("2xgpu") == 1
+    assert fake_fit() == ["32 0 1xcpu.yaml", "64 0 1xcpu.yaml"]
+
+
+def test_a_busy_machine_is_warned_of(fake_fit, monkeypatch, capsys):
+    monkeypatch.setattr(study, "busy_cores", lambda: 1.5)
+    assert run(monkeypatch, "--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]") == 0
+    assert "warning: other programs keep 1.5 cores busy" in capsys.readouterr().out
+
+
+def test_gpus_are_counted(monkeypatch):
+    answers = {"0\n": ["1xgpu", "2xgpu"], "1\n": ["2xgpu"], "2\n": []}
+    setups = [CONFIGS / f"{name}.yaml" for name in ("1xcpu", "1xgpu", "2xgpu")]
+    for said, missing in answers.items():
+        answer = subprocess.CompletedProcess([], 0, said, "")
+        monkeypatch.setattr(study.subprocess, "run", lambda *_, answer=answer, **__: answer)
+        assert study._without_hardware(setups) == missing
+
+
+def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch, capsys, tmp_path):
+    """A real fit, and the real parser."""
+    config = CONFIGS / "1xcpu.yaml"
+    shared = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
+    (cell,) = grid(Path("logs/x"), [config], [480], [0], {}, shared)
+    assert command(*cell.arguments) == 0
+    assert cell.finished() is not None
+    arguments = ["--name=x", f"--setups=[{config}]", "--batch_sizes=[480]"]
+    capsys.readouterr()
+    assert run(monkeypatch, *arguments, f"--fit={json.dumps(shared)}") == 0
+    assert "finished before" in capsys.readouterr().out
+    changed = {**shared, "model.hidden": 17}
+    assert run(monkeypatch, *arguments, f"--fit={json.dumps(changed)}") == 2
+    run_folder = cell.finished()
+    assert capsys.readouterr().err == (
+        f"error: model.hidden is 17, but {run_folder} was run with 16: give the study another name, or remove that run.\n"
+    )
+
+
+def test_a_study_that_is_stopped_stops_its_cell(fake_fit, monkeypatch, tmp_path):
+    (tmp_path / "python").write_text(
+        f"#!{os.path.join(sys.prefix, 'bin', 'python')}\nimport os, pathlib, time\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+
+    def interrupt():
+        while not Path("pid").exists() or not Path("pid").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def stop(signum, frame):
+        raise Stopped(signum)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(Stopped) as stopped:
+            run(monkeypatch, "--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32, 64]")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.exit_code == 130
+    assert "goes on with the cells that are left" in stopped.value.advice
+    assert not Path("/proc", Path("pid").read_text()).exists()
+
+
+TINY = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 3}
+
+
+def start(folder: Path) -> subprocess.Popen:
+    arguments = [
+        "--name=x",
+        f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xcpu.yaml]",
+        "--batch_sizes=[480, 960]",
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mnist_lightning", "study", *arguments, f"--fit={json.dumps(TINY)}"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def accuracies(folder: Path) -> dict[str, float]:
+    return {
+        str(path.relative_to(folder)): json.loads(path.read_text())["metrics"]["val/accuracy"]
+        for path in folder.rglob("version_*/summary.json")
+    }
+
+
+def processes_in(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "cwd") == str(folder) and process.name != str(os.getpid()):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_study_cut_short_goes_on_and_ends_as_one_that_ran_through(tmp_path, signum, code):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    through = start(whole)
+    assert through.wait(300) == 0
+    assert len(accuracies(whole)) == 4
+
+    study = start(broken)
+    deadline = time.monotonic() + 200
+    # In the middle of the second cell, which is two processes.
+    while not list(broken.glob("logs/x/2xcpu/*/*/*/events*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    study.send_signal(signum)
+    assert study.wait(20) == code
+    deadline = time.monotonic() + 10
+    while processes_in(broken) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_in(broken) == []
+    assert len(accuracies(broken)) == 1
+
+    assert start(broken).wait(300) == 0
+    assert accuracies(broken) == accuracies(whole)
+    assert processes_in(broken) == []
