@@ -3,10 +3,9 @@
 import gzip
 import os
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
-from measure import WARM_UP_STEPS, arguments, report
+from measure import arguments, time_and_report
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -56,7 +55,4 @@ def fit(steps: int) -> None:
     model.fit(images[:count], labels[:count], batch_size=options.batch_size, epochs=1, verbose=0)
 
 
-fit(WARM_UP_STEPS)
-begin = perf_counter()
-fit(options.steps)
-report(options, perf_counter() - begin)
+time_and_report(fit, options)

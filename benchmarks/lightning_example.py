@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule, Trainer
 from measure import WARM_UP_STEPS, arguments, report
-from torch import Tensor, nn
+from paper_network import paper_network
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
@@ -15,19 +16,7 @@ from torchvision import datasets, transforms
 class Classifier(LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 32, 3),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Dropout(0.25),
-            nn.Flatten(),
-            nn.Linear(9216, 128),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(128, 10),
-        )
+        self.layers = paper_network()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch

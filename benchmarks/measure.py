@@ -2,7 +2,9 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 WARM_UP_STEPS = 3
 RAW = "data/MNIST/raw"
@@ -18,6 +20,19 @@ def arguments(description: str, *, precisions: tuple[str, ...] = ("fp32",)) -> a
     options = parser.parse_args()
     options.steps = max(1, options.images // options.batch_size)
     return options
+
+
+def time_and_report(train: Callable[[int], None], options: argparse.Namespace) -> None:
+    """Warms up, times so many steps and prints the line.
+
+    Args:
+        train: Trains a number of steps.
+        options: As `arguments` gives them.
+    """
+    train(WARM_UP_STEPS)
+    begin = perf_counter()
+    train(options.steps)
+    report(options, perf_counter() - begin)
 
 
 def report(options: argparse.Namespace, seconds: float) -> None:

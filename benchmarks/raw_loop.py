@@ -1,10 +1,9 @@
 """Our model, data and optimiser in a loop without Lightning's Trainer: what the Trainer costs is the rest."""
 
 from contextlib import nullcontext
-from time import perf_counter
 from types import SimpleNamespace
 
-from measure import WARM_UP_STEPS, arguments, report
+from measure import arguments, time_and_report
 
 from mnist_lightning.allocator import keep_freed_memory
 
@@ -37,7 +36,4 @@ def train(steps: int) -> None:
         optimizer.zero_grad()
 
 
-train(WARM_UP_STEPS)
-begin = perf_counter()
-train(options.steps)
-report(options, perf_counter() - begin)
+time_and_report(train, options)

@@ -5,80 +5,19 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import PROJECT, SMALL
+from processes import Started
 from test_fit import results, same_weights, weights
 
 from mnist_lightning.checkpoint_file import CheckpointFile
 from mnist_lightning.errors import SettingError
 
 LONG = [*SMALL, "--trainer.accelerator=cpu", "--trainer.max_epochs=60"]
-
-
-class Started:
-    """A fit in a process of its own, in its own process group, with the lines it says."""
-
-    def __init__(self, folder: Path, *args: object, **environment: str) -> None:
-        self.folder, self.said = folder, folder / f"said-{time.monotonic_ns()}"
-        with self.said.open("w") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mnist_lightning", *map(str, args)],
-                cwd=folder,
-                env={**os.environ, **environment},
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-
-    def until_it_trains(self, epochs: int = 0) -> "Started":
-        """Waits until it has trained some more epochs."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if self.said.read_text().count("epoch ") >= epochs and self._events():
-                return self
-            time.sleep(0.02)
-        raise AssertionError(f"does not train: {self.said.read_text()}")
-
-    def _events(self) -> list[Path]:
-        return list(self.folder.glob(f"logs/*/*/*/*/events.*.{self.process.pid}.*"))
-
-    def processes(self) -> list[int]:
-        """Those of its session that are there, itself first."""
-        there = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            # State, parent, group, session; a zombie is nobody's orphan.
-            if int(fields[3]) == self.process.pid and fields[0] != "Z":
-                there.append(int(stat.parent.name))
-        return sorted(there)
-
-    def trainers(self) -> list[int]:
-        """The processes that train, in the order of their ranks."""
-        return [
-            pid for pid in self.processes() if b"mnist_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-
-    def end(self, within: float) -> tuple[int, str]:
-        """Its exit code and what it said, once all of its processes are gone."""
-        deadline = time.monotonic() + within
-        try:
-            code = self.process.wait(within)
-            while self.processes() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            left = self.processes()
-        finally:
-            for pid in self.processes():
-                os.kill(pid, signal.SIGKILL)
-        assert not left, f"left behind: {left}"
-        return code, self.said.read_text()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 import json
+import math
 import re
+import statistics
 
 from conftest import PROJECT
+from scipy.special import stdtrit
 
 README = (PROJECT / "README.md").read_text()
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
@@ -68,24 +71,36 @@ def test_the_installation_commands_stand_on_lines_of_their_own():
     assert "pip install -e '.[test]' && pytest" in lines
 
 
+def records(name: str) -> list[dict]:
+    """The recorded runs of one way to train, by seed."""
+    paths = sorted(RESULTS.glob(f"same-mathematics/{name}-seed=*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def evidence(name: str, label: str) -> str:
-    """The README's row of one way to train, from its records."""
-    records = [
-        json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"same-mathematics/{name}-seed=*.json"))
-    ]
-    metrics = [record["metrics"] for record in records]
-    seeds = ", ".join(str(record["seed"]) for record in records)
-    accuracy = ", ".join(f"{each['val/accuracy']:.4f}" for each in metrics)
-    loss = ", ".join(f"{each['val/loss']:.5f}" for each in metrics)
-    assert {(r["setup"], r["batch_size"], r["epochs"], r["data"]) for r in records} == {
-        ("1xcpu", 128, 10, "mnist")
-    }
-    return f"| {label} | {seeds} | {accuracy} | {loss} |"
+    """The README's row of one way to train: its runs, and how far their mean is from that of plain training.
+
+    The interval is Student's, the variance between seeds pooled over the three ways.
+    """
+    cells = [label, ", ".join(str(record["seed"]) for record in records(name))]
+    for metric, form in (("val/accuracy", ".4f"), ("val/loss", ".5f")):
+        values = {way: [record["metrics"][metric] for record in records(way)] for way in WAYS}
+        freedom = sum(len(each) - 1 for each in values.values())
+        squares = sum(statistics.variance(each) * (len(each) - 1) for each in values.values())
+        half = stdtrit(freedom, 0.975) * math.sqrt(
+            squares / freedom * (1 / len(values[name]) + 1 / len(values["plain"]))
+        )
+        difference = statistics.fmean(values[name]) - statistics.fmean(values["plain"])
+        cells.append(", ".join(format(value, form) for value in values[name]))
+        cells.append("" if name == "plain" else f"{difference:+{form}} ± {half:{form}}")
+    return f"| {' | '.join(cells)} |"
 
 
 def test_the_rows_of_the_three_ways_to_train_are_their_records():
     lines = README.splitlines()
     for name, label in WAYS.items():
+        found = {(r["setup"], r["batch_size"], r["epochs"], r["data"]) for r in records(name)}
+        assert found == {("1xcpu", 128, 10, "mnist")}
         assert evidence(name, label) in lines
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PROJECT
+from processes import in_folder, wait_for
 
 from mnist_lightning import study
 from mnist_lightning.cells import grid
@@ -260,17 +261,6 @@ def accuracies(folder: Path) -> dict[str, float]:
     }
 
 
-def processes_in(folder: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd") == str(folder) and process.name != str(os.getpid()):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
@@ -282,18 +272,13 @@ def test_a_study_cut_short_goes_on_and_ends_as_one_that_ran_through(tmp_path, si
     assert len(accuracies(whole)) == 4
 
     study = start(broken)
-    deadline = time.monotonic() + 200
     # In the middle of the second cell, which is two processes.
-    while not list(broken.glob("logs/x/2xcpu/*/*/*/events*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: list(broken.glob("logs/x/2xcpu/*/*/*/events*")), 200)
     study.send_signal(signum)
     assert study.wait(20) == code
-    deadline = time.monotonic() + 10
-    while processes_in(broken) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_in(broken) == []
+    wait_for(lambda: not in_folder(broken), 10)
     assert len(accuracies(broken)) == 1
 
     assert start(broken).wait(300) == 0
     assert accuracies(broken) == accuracies(whole)
-    assert processes_in(broken) == []
+    assert in_folder(broken) == []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL
+from processes import in_folder, wait_for
 from test_faults import last, run
 from test_fit import results, same_weights
 
@@ -83,18 +84,6 @@ def ip(*args: str) -> None:
     subprocess.run(["ip", *args], check=True, capture_output=True)
 
 
-def in_folder(folder: Path) -> list[int]:
-    """The processes that work in a folder: torchrun gives its workers sessions of their own."""
-    there = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder:
-                there.append(int(process.name))
-        except OSError:
-            continue
-    return there
-
-
 def worker(folder: Path, rank: int) -> int:
     """The process that trains with a rank."""
     (pid,) = [
@@ -104,13 +93,6 @@ def worker(folder: Path, rank: int) -> int:
         and b"mnist_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     return pid
-
-
-def wait_for(condition, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture
