@@ -259,7 +259,7 @@ class MNISTCLI(LightningCLI):
             what = (
                 error
                 if isinstance(error, SettingError)
-                else f"{error.filename or 'the run'}: {error.strerror}."
+                else f"{os.fsdecode(error.filename or 'the run')}: {error.strerror}."
             )
             raise SettingError(f"{what} {advice}".strip()) from error
         except Exception:

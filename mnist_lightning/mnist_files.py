@@ -47,12 +47,12 @@ def ensure_files(data_dir: str) -> None:
     """
     raw = Path(data_dir) / "MNIST" / "raw"
     legacy = raw.parent / "processed"
-    if any(legacy.glob("*.pt")):
-        raise SettingError(
-            f"{legacy} is there, which torchvision reads unchecked and in the place of {raw}: "
-            f"move it away (data.data_dir is {data_dir})."
-        )
     try:
+        if any(legacy.glob("*.pt")):
+            raise SettingError(
+                f"{legacy} is there, which torchvision reads unchecked and in the place of {raw}: "
+                f"move it away (data.data_dir is {data_dir})."
+            )
         if not any(_fault(raw / name, md5) for name, md5 in MD5.items()):
             return
         raw.mkdir(parents=True, exist_ok=True)
@@ -126,6 +126,10 @@ def _unpack(packed: Path, target: Path, md5: str) -> str:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as folder:
             part = Path(folder) / target.name
             part.write_bytes(content)
+            if target.exists():
+                # It may be all that the user has of something else.
+                number = len(list(target.parent.glob(f"{target.name}.damaged-*")))
+                os.replace(target, target.with_name(f"{target.name}.damaged-{number}"))
             os.replace(part, target)
     return fault
 

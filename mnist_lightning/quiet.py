@@ -1,6 +1,7 @@
 """What the console does not say."""
 
 import logging
+import threading
 import warnings
 
 ADVERTISING = ("Tip:",)
@@ -32,6 +33,13 @@ def silence_noise() -> None:
         logging.getLogger(name).addFilter(_is_news)
     for message in DECIDED_HERE:
         warnings.filterwarnings("ignore", message)
+    threading.excepthook = _tell_unless_it_is_told
+
+
+def _tell_unless_it_is_told(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread that cannot write: its error comes again where the next metric is logged."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+        threading.__excepthook__(args)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

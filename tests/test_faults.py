@@ -276,6 +276,26 @@ def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path, start):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
+def test_a_folder_that_turns_read_only_is_said_and_what_was_there_stays(tmp_path, start):
+    logs = tmp_path / "logs"
+    started = start(tmp_path, "fit", *LONG).until_it_trains(epochs=2)
+    if subprocess.run(["mount", "--bind", logs, logs], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", logs], check=True)
+        code, said = started.end(within=60)
+        assert code == 2
+        assert "Read-only file system" in said.splitlines()[-1]
+        assert "Go on with python -m mnist_lightning fit --ckpt_path" in said.splitlines()[-1]
+        assert "Traceback" not in said
+        assert torch.load(last(tmp_path), weights_only=True)["epoch"] >= 0
+        assert results(run(tmp_path))["val/loss"]
+    finally:
+        subprocess.run(["umount", "-l", logs], check=True)
+    assert start(tmp_path, "fit", *LONG, "--ckpt_path", last(tmp_path)).end(within=100)[0] == 0
+
+
 def fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         try:

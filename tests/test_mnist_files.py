@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,7 +100,7 @@ def test_a_damaged_file_is_replaced_by_a_fetched_one(tmp_path, raw, mirror, bad)
     (raw / LAST).write_bytes(bad)
     mirror.answer = send
     ensure_files(str(tmp_path))
-    assert contents(raw) == CONTENT
+    assert contents(raw) == {**CONTENT, f"{LAST}.damaged-0": bad}
     assert mirror.asked == [f"/{LAST}.gz"]
 
 
@@ -112,6 +113,40 @@ def test_a_damaged_file_without_network_is_named_and_kept(tmp_path, raw):
     assert not isinstance(error.value, MissingFilesError)
     assert "\n" not in str(error.value)
     assert contents(raw) == {**CONTENT, LAST: b"half a file"}
+
+
+def test_images_and_labels_that_are_swapped_are_named_and_kept(tmp_path, raw):
+    swapped = {FIRST: CONTENT[LAST], LAST: CONTENT[FIRST]}
+    for name, content in swapped.items():
+        (raw / name).write_bytes(content)
+    with pytest.raises(SettingError, match=f"{FIRST} is damaged"):
+        ensure_files(str(tmp_path))
+    assert contents(raw) == {**CONTENT, **swapped}
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_an_error_page_under_a_files_name_is_named_and_kept(tmp_path, raw, suffix):
+    page = b"<!DOCTYPE html><title>404 Not Found</title>"
+    (raw / LAST).unlink()
+    (raw / f"{LAST}{suffix}").write_bytes(page)
+    with pytest.raises(SettingError, match=f"{LAST}{suffix} is damaged"):
+        ensure_files(str(tmp_path))
+    assert contents(raw)[f"{LAST}{suffix}"] == page
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users as Unix has them")
+def test_a_folder_without_permission_is_named(tmp_path, raw):
+    raw.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # nothing is closed to root
+    try:
+        with pytest.raises(SettingError, match=f"data.data_dir {tmp_path}.*Permission denied"):
+            ensure_files(str(tmp_path))
+    finally:
+        os.seteuid(user)
+        raw.chmod(0o755)
+    assert contents(raw) == CONTENT
 
 
 def test_a_gz_cut_short_is_named_and_kept(tmp_path, raw):

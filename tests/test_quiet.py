@@ -1,6 +1,7 @@
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -35,3 +36,28 @@ def test_warnings_about_the_users_settings_show():
     )
     assert "many workers" not in done.stderr
     assert "You have overridden your own setting" in done.stderr
+
+
+def test_a_writer_that_cannot_write_is_told_once_and_other_threads_in_full(capsys):
+    class _AsyncWriterThread(threading.Thread):
+        """Named as TensorBoard's."""
+
+    def fail(error):
+        raise error
+
+    before = threading.excepthook
+    silence_noise()
+    try:
+        for kind, error in (
+            (_AsyncWriterThread, OSError("no space")),
+            (_AsyncWriterThread, KeyError("defect")),
+            (threading.Thread, OSError("lost")),
+        ):
+            thread = kind(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+    finally:
+        threading.excepthook = before
+    said = capsys.readouterr().err
+    assert "no space" not in said
+    assert "KeyError: 'defect'" in said and "OSError: lost" in said

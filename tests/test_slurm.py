@@ -38,7 +38,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=5
 NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 State=UNKNOWN
-NodeName=other NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 State=UNKNOWN
+NodeName={host}2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES State=UP
 """
 EPOCHS = 40
@@ -59,14 +59,14 @@ def slurm(tmp_path, monkeypatch):
     if subprocess.run(["munge", "-n"], check=False, capture_output=True).returncode:
         pytest.skip("munged cannot be started")
     folder, host = tmp_path / "slurm", socket.gethostname().partition(".")[0]
-    for name in ("state", f"spool-{host}", "spool-other"):
+    for name in ("state", f"spool-{host}", f"spool-{host}2"):
         (folder / name).mkdir(parents=True)
     (folder / "slurm.conf").write_text(CONF.format(folder=folder, host=host))
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     daemons = [
         subprocess.Popen([*command, "-D"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for command in (["slurmctld"], ["slurmd", "-N", host], ["slurmd", "-N", "other"])
+        for command in (["slurmctld"], ["slurmd", "-N", host], ["slurmd", "-N", f"{host}2"])
     ]
     try:
         wait_for(lambda: _said("sinfo", "--noheader", "--format=%T %D") == "idle 2", 30)
