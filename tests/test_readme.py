@@ -6,6 +6,9 @@ import statistics
 from conftest import PROJECT
 from scipy.special import stdtrit
 
+from mnist_lightning.report.command import FIGURES, write
+from mnist_lightning.report.runs import read_runs
+
 README = (PROJECT / "README.md").read_text()
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
 RECORD = RESULTS / "1xcpu/batch_size=0128/seed=0/summary.json"
@@ -110,3 +113,27 @@ def test_the_times_of_ten_epochs_are_those_of_seed_0():
         for name in ("fp32", "bf16")
     )
     assert f"Seed 0 took {fp32:.0f} s in fp32 and {bf16:.0f} s in bf16" in README
+
+
+STUDY = RESULTS / "study"
+
+
+def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
+    runs = read_runs([STUDY / "runs"])
+    write(tmp_path, runs)
+    assert (tmp_path / "results.csv").read_text() == (STUDY / "results.csv").read_text()
+    ours, committed = ((folder / "report.md").read_text().splitlines() for folder in (tmp_path, STUDY))
+    # Its first lines tell the command.
+    assert ours[4:] == committed[4:]
+    for name in FIGURES:
+        assert (STUDY / f"{name}.svg").exists() and (STUDY / f"{name}.png").exists()
+    assert {run.summary["data"] for run in runs} == {"mnist"} and {run.epochs for run in runs} == {10}
+
+
+def test_the_tables_are_those_of_the_report():
+    tables = README.split("<!-- tables: from the report below -->")[1].split("<!-- end of tables -->")[0]
+    rows = [line for line in tables.splitlines() if line.startswith("|")]
+    report = (STUDY / "report.md").read_text()
+    main = report.split("## Table I.")[1].split("## What the paper claims")[0]
+    assert rows == [line for line in main.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 * (2 + 7)
