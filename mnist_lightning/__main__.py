@@ -40,7 +40,8 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "`python -m mnist_lightning COMMAND --help` lists a command's settings with their defaults.",
+            "`python -m mnist_lightning COMMAND --help` lists a command's settings with their defaults,",
+            "`python -m mnist_lightning --print_completion {bash,zsh}` prints what completes them in a shell.",
         ]
     )
 
@@ -51,6 +52,11 @@ def main() -> int:
     if command in ("-h", "--help"):
         print(usage())
         return 0
+    if command == "--print_completion":
+        if sys.argv[2:] not in (["bash"], ["zsh"]):
+            print("error: --print_completion needs the name of a shell: bash or zsh.", file=sys.stderr)
+            return 2
+        return import_module("mnist_lightning.completion").main()
     if command not in COMMANDS:
         print(usage(), file=sys.stderr)
         reason = f"{command!r} is not a command" if command else "a command is needed"

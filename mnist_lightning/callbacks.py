@@ -1,16 +1,10 @@
-"""The wall clock of the experiment, the signals that stop it and the file of predictions."""
+"""The wall clock of the experiment, and the signals that stop it."""
 
-import csv
-import os
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
 
 from mnist_lightning.data import Batch
 from mnist_lightning.stopping import stop_on_signals
@@ -95,46 +89,3 @@ class StopSignals(Callback):
 
     def on_predict_start(self, trainer: Trainer, module: LightningModule) -> None:
         stop_on_signals()
-
-
-class PredictionWriter(BasePredictionWriter):
-    """Writes the predictions of all devices as one CSV file: index, label, prediction, probability.
-
-    Args:
-        path: The file that `predict` writes; one that is there is replaced.
-    """
-
-    def __init__(self, path: str = "predictions.csv") -> None:
-        super().__init__(write_interval="epoch")
-        self.path = Path(path)
-
-    def write_on_epoch_end(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
-    ) -> None:
-        columns = [torch.cat(column).tolist() for column in zip(*predictions, strict=True)]
-        rows = list(zip(*columns, strict=True))
-        if trainer.world_size > 1:
-            shares: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, rows)
-            rows = [row for share in shares for row in share]
-        if not trainer.is_global_zero:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w",
-            newline="",
-            encoding="utf-8",
-            dir=self.path.parent,
-            prefix=f".{self.path.name}-",
-            delete=False,
-        ) as file:
-            writer = csv.writer(file)
-            writer.writerow(["index", "label", "prediction", "probability"])
-            for index, label, digit, probability in sorted(rows):
-                writer.writerow([index, label, digit, f"{probability:.6f}"])
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, self.path)

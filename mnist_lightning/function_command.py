@@ -18,16 +18,21 @@ class Parser(ArgumentParser):
         raise SettingError(message) from ex
 
 
+def make_parser(function: Callable[..., int]) -> Parser:
+    """The parser of the function's arguments."""
+    parser = Parser(prog=f"python -m mnist_lightning {function.__name__}", allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with these arguments.")
+    parser.add_function_arguments(function)
+    return parser
+
+
 def run(function: Callable[..., int]) -> int:
     """Calls the function with the arguments of this process's command line, after the command's name.
 
     Returns:
         What the function returns; 2 after one sentence on standard error if an argument is wrong.
     """
-    name = function.__name__
-    parser = Parser(prog=f"python -m mnist_lightning {name}", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file with these arguments.")
-    parser.add_function_arguments(function)
+    parser = make_parser(function)
     # jsonargparse wants a value for what has two; here it is a flag.
     flags = {f"--{name}" for name, kind in function.__annotations__.items() if kind is bool}
     given = [f"{argument}=true" if argument in flags else argument for argument in sys.argv[2:]]

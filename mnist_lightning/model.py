@@ -149,8 +149,9 @@ class MNISTClassifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         self._log_epoch(self.train_metrics, self.current_epoch + 1)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(self.val_metrics, batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The logits, [n, 10], for callbacks."""
+        return self._evaluate(self.val_metrics, batch)
 
     def on_validation_epoch_end(self) -> None:
         fitting = self.trainer.state.fn == "fit"
@@ -187,9 +188,10 @@ class MNISTClassifier(LightningModule):
             self.trainer.precision_plugin.convert_module(self)
         self.trained_epochs = checkpoint["epoch"] + 1
 
-    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> None:
+    def _evaluate(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         logits = self(batch.images)
         _update(metrics, F.cross_entropy(logits, batch.labels, reduction="none"), logits, batch.labels)
+        return logits
 
     def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
         # A logged "step" becomes TensorBoard's x axis, so that all batch sizes lie over each other.

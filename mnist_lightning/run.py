@@ -21,6 +21,13 @@ from mnist_lightning.layout import SUMMARY
 from mnist_lightning.machine import describe_machine
 
 VALIDATION = ("val/loss", "val/accuracy")
+LOGGER = {
+    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+    # The name is filled in from what runs; see place_loggers.
+    "init_args": {"save_dir": "logs", "name": None, "default_hp_metric": False},
+}
+KEEPERS = ("TensorBoardLogger", "CSVLogger")  # loggers whose runs are folders: save_dir, name, version
+NAME_ELSEWHERE = {"WandbLogger": "name", "MLFlowLogger": "run_name"}  # the setting that a run's name is
 LIGHTNINGS_NAME = "lightning_logs"  # what Lightning's loggers are called unless told otherwise
 
 
@@ -36,6 +43,8 @@ def run_of_checkpoint(checkpoint: str | None) -> Path | None:
 def place_loggers(settings: Namespace, run: Path | None, name: str, purge_step: int | None) -> None:
     """Gives the loggers of a Trainer's settings their folder: that of a run to go on in, or a new version of a name.
 
+    Where none of them keeps folders of versions, as Weights & Biases and MLflow do not, TensorBoard's does it beside them.
+
     Args:
         settings: The Trainer's; changed in place.
         run: The folder of the run to go on in.
@@ -46,21 +55,37 @@ def place_loggers(settings: Namespace, run: Path | None, name: str, purge_step: 
         SettingError: If the folder cannot be written to, or a logger cannot go on in it.
     """
     loggers = settings.logger if isinstance(settings.logger, list) else [settings.logger]
-    for logger in loggers:
-        if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
-            continue
-        place, kind = logger.init_args, logger.class_path.rpartition(".")[2]
+    if not all(isinstance(logger, Namespace) for logger in loggers):
+        return
+    keepers = [logger for logger in loggers if _kind(logger) in KEEPERS] or [_tensorboard()]
+    others = [logger for logger in loggers if _kind(logger) not in KEEPERS]
+    # Lightning writes checkpoints and the config to the first one's folder.
+    settings.logger = [*keepers, *others] if len(loggers) > 1 or others else keepers[0]
+    for logger in others:
+        title = NAME_ELSEWHERE.get(_kind(logger))
+        if title and logger.init_args.get(title) in (None, LIGHTNINGS_NAME):
+            logger.init_args[title] = name
+    for logger in keepers:
+        place = logger.init_args
         if run is None:
-            place.name = name if place.name in (None, LIGHTNINGS_NAME) else place.name
-        elif kind == "CSVLogger":
+            place.name = name if place.get("name") in (None, LIGHTNINGS_NAME) else place.name
+        elif _kind(logger) == "CSVLogger":
             raise SettingError(
                 "trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger."
             )
         else:
             place.save_dir, place.name, place.version = str(run.parent), "", run.name
-            if kind == "TensorBoardLogger":
-                place.purge_step = purge_step
+            place.purge_step = purge_step
         refuse_unwritable(Path(place.save_dir) / place.name, "trainer.logger.init_args.save_dir")
+
+
+def _kind(logger: Namespace) -> str:
+    return logger.class_path.rpartition(".")[2]
+
+
+def _tensorboard() -> Namespace:
+    settings = Namespace(**LOGGER["init_args"])
+    return Namespace(class_path=LOGGER["class_path"], init_args=settings)
 
 
 def run_folder(trainer: Trainer) -> Path | None:
@@ -91,7 +116,9 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
             root.mkdir(parents=True, exist_ok=True)
             with alone_in(root):
                 # A version is chosen when it is first asked for, and all loggers are to choose the same.
-                folders = [Path(logger.log_dir) for logger in trainer.loggers if hasattr(logger, "log_dir")]
+                folders = [
+                    Path(logger.log_dir) for logger in trainer.loggers if getattr(logger, "root_dir", None)
+                ]
                 folders[0].mkdir()
                 hold(folders[0])
                 return [folders[0], *above]
@@ -177,25 +204,36 @@ class RunRecord(Callback):
             name: [self.validations.get(epoch, {}).get(name) for epoch in range(trainer.current_epoch)]
             for name in VALIDATION
         }
-        times = {
-            name: [epoch[name] for epoch in clock.epochs]
-            for name in (clock.epochs[0] if clock.epochs else {})
-        }
         return {
             **self.record,
             "neighbours": neighbours,
-            "command": shlex.join(["python", "-m", "mnist_lightning", *sys.argv[1:]]),
+            "command": command_line(),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "metrics": {**metrics, "seconds/fit": clock.fit, "seconds/warm_up": warm_up},
-            "median": {name: statistics.median(values) for name, values in times.items()},
-            "by_epoch": times | validated,
+            "median": median_times(clock),
+            "by_epoch": _by_epoch(clock) | validated,
             "step_seconds": step_seconds,
         }
 
     def _last_metrics(self) -> dict[str, float]:
         now = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}
         return {**self.metrics, **now}
+
+
+def command_line() -> str:
+    """What the user typed, as it may be typed again."""
+    return shlex.join(["python", "-m", "mnist_lightning", *sys.argv[1:]])
+
+
+def median_times(clock: WallClock) -> dict[str, float]:
+    """The median of each of the clock's times over the epochs."""
+    return {name: statistics.median(values) for name, values in _by_epoch(clock).items()}
+
+
+def _by_epoch(clock: WallClock) -> dict[str, list[float]]:
+    names = clock.epochs[0] if clock.epochs else {}
+    return {name: [epoch[name] for epoch in clock.epochs] for name in names}
 
 
 def write_summary(run: Path, summary: dict[str, Any]) -> None:

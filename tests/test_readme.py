@@ -1,11 +1,20 @@
+import csv
 import json
 import math
+import os
 import re
+import runpy
+import shutil
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
-from conftest import PROJECT
+import torch
+from conftest import PROJECT, SMALL
 from scipy.special import stdtrit
 
+from mnist_lightning.data import _load_sample
 from mnist_lightning.report.command import FIGURES, write
 from mnist_lightning.report.runs import read_runs
 
@@ -60,6 +69,49 @@ def test_every_path_in_the_layout_exists():
     package = PROJECT / "mnist_lightning"
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py"} | {"report/"}
     assert modules == {name for indent, name in names if len(indent) == 4}
+
+
+def test_every_link_leads_to_a_file():
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(targets) >= 5
+    assert all((PROJECT / target).exists() for target in targets)
+
+
+def test_the_marked_commands_run(tmp_path):
+    """In a folder that has the configs and nothing else."""
+    (tmp_path / "configs").symlink_to(PROJECT / "configs")
+    blocks = re.findall(r"<!-- run -->\s+```bash\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 1
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "Training time" in said and "test/accuracy" in said
+    assert (tmp_path / "report" / "report.md").exists()
+    assert said.count("python -m mnist_lightning fit --config configs/") == 63
+
+
+def test_a_checkpoint_is_a_network_in_the_lines_that_the_readme_shows(command, tmp_path):
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    (last,) = tmp_path.glob("logs/*/*/*/*/checkpoints/last.ckpt")
+    shutil.copy(last, "last.ckpt")
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "code.py").write_text(code)
+    digits = runpy.run_path("code.py", {"images": _load_sample()[1].images})["digits"]
+    assert digits.shape == (1000,) and digits.dtype == torch.int64
+    options = ["--data.source=sample", "--ckpt_path", tmp_path / "last.ckpt", "--trainer.accelerator=cpu"]
+    assert command("predict", *options) == 0
+    with open("predictions.csv", newline="") as file:
+        assert [int(row["prediction"]) for row in csv.DictReader(file)] == digits.tolist()
 
 
 def test_every_named_config_exists():

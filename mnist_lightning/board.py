@@ -1,0 +1,146 @@
+"""What TensorBoard shows of a run beside its curves."""
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from mnist_lightning import pictures
+from mnist_lightning.callbacks import WallClock
+from mnist_lightning.data import Batch
+from mnist_lightning.run import RunRecord, command_line, median_times, run_folder
+
+# A page of what one compares between runs: titles, and the metrics on each chart.
+LAYOUT = {
+    "what one compares": {
+        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "seconds an epoch": ["Multiline", ["seconds/epoch"]],
+        "training images a second": ["Multiline", ["images_per_second"]],
+    }
+}
+
+
+class Board(Callback):
+    """Writes the graph, texts, pictures and the row of hyperparameters of a run; none of it while the clock runs.
+
+    Loggers other than TensorBoard's get nothing of it.
+
+    Args:
+        record: What ran.
+        clock: How long it took.
+    """
+
+    def __init__(self, record: RunRecord, clock: WallClock) -> None:
+        self.record, self.clock = record, clock
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.ckpt_path is not None:
+            return  # a resumed run has them
+        for logger in _boards(trainer):
+            writer = logger.experiment
+            writer.add_custom_scalars(LAYOUT)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
+                writer.add_graph(PaperNetwork(module), trainer.datamodule.test_digits.images[:1])
+            self._write_texts(writer, trainer)
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.seen = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: Tensor,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        # No more than kept: the last validation's are looked at when the clock has stopped.
+        self.seen.append((batch.indices, batch.labels, outputs))
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        shares = (
+            [[part.cpu() for part in map(torch.cat, zip(*self.seen, strict=True))]] if self.seen else [[]]
+        )
+        self.seen = []
+        if trainer.world_size > 1:
+            shares *= trainer.world_size
+            torch.distributed.all_gather_object(shares, shares[0])
+        epoch = trainer.current_epoch
+        for logger in _boards(trainer):
+            if all(shares):
+                indices, labels, logits = map(torch.cat, zip(*shares, strict=True))
+                images = trainer.datamodule.test_digits.images[indices.to(module.device)].cpu()
+                _write_pictures(logger.experiment, module, images, labels, logits, epoch)
+            self._write_row(logger, trainer)
+
+    def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
+        rows = [f"| {name} | {value} |" for name, value in self.record.record["machine"].items()]
+        writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
+        writer.add_text("command", f"    {command_line()}")
+        config = run_folder(trainer) / "config.yaml"
+        if config.exists():
+            writer.add_text("config", "\n".join(f"    {line}" for line in config.read_text().splitlines()))
+
+    def _write_row(self, logger: TensorBoardLogger, trainer: Trainer) -> None:
+        """Of a run that has finished: what it was, and what came of it."""
+        record = self.record.record
+        settings = {name: record[name] for name in ("setup", "batch_size", "seed")}
+        settings["precision"] = record["machine"]["precision"]
+        metrics = trainer.callback_metrics
+        came_of_it = {
+            f"summary/test_{name}": float(metrics[f"val/{name}"])
+            for name in ("accuracy", "loss")
+            if f"val/{name}" in metrics
+        }
+        came_of_it["summary/seconds_fit"] = self.clock.fit
+        came_of_it["summary/images_per_second"] = median_times(self.clock)["images_per_second"]
+        before = dict(logger.hparams)
+        logger.log_hyperparams(settings, came_of_it, step=trainer.current_epoch)
+        logger.hparams = before  # hparams.yaml has them already, by their full names
+
+
+class PaperNetwork(nn.Module):
+    """The layers of a classifier without Lightning's module around them, which no tracer can follow."""
+
+    def __init__(self, classifier: LightningModule) -> None:
+        super().__init__()
+        for name in ("conv1", "conv2", "dense1", "dense2"):
+            self.add_module(name, getattr(classifier, name))
+        self._classifier = [classifier]  # in a list it is no part of this module
+        self._unused = torch.zeros((), dtype=torch.int64, device=classifier.device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        (classifier,) = self._classifier
+        mode = classifier.training
+        try:
+            return classifier.eval().network(images, self._unused, self._unused, self._unused)
+        finally:
+            classifier.train(mode)
+
+
+def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The first process's TensorBoards; a rehearsal has none."""
+    there = trainer.is_global_zero and not trainer.fast_dev_run
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if there else []
+
+
+def _write_pictures(
+    writer: SummaryWriter, module: LightningModule, images: Tensor, labels: Tensor, logits: Tensor, epoch: int
+) -> None:
+    probabilities = logits.float().softmax(1)
+    drawn: dict[str, Any] = {
+        "what it learned/digits it got most wrong": pictures.worst_digits(images, labels, probabilities),
+        "what it learned/confusion matrix": pictures.confusion(labels, probabilities.argmax(1)),
+        "what it learned/first filters": pictures.filters(module.conv1.weight.detach().float().cpu()),
+    }
+    for tag, figure in drawn.items():
+        if figure is not None:
+            writer.add_figure(tag, figure, epoch)

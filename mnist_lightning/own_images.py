@@ -1,0 +1,160 @@
+"""One's own pictures of digits, brought into the form of MNIST's."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+from torch import Tensor
+
+from mnist_lightning.errors import SettingError
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+SIDE, BOX = 28, 20  # pixels; MNIST's digits fill a box of 20 by 20 in an image of 28 by 28
+MOST_PIXELS = 50_000_000  # of one picture; a small file can unpack to any number
+WORKING_SIDE = 400  # pixels; larger pictures are shrunk before they are looked at
+THINNEST = 2.0  # pixels of the 28 that a stroke is wide at least, as MNIST's are
+FAINTEST = 12.0  # of 255 that ink is away from the ground at least
+SPECK = 0.1  # of the largest patch of ink; smaller ones are dirt
+
+
+class OwnImages(NamedTuple):
+    """What a folder holds."""
+
+    images: Tensor  # uint8 [n, 28, 28], light on dark
+    names: list[str]
+    skipped: dict[str, str]  # why, by name
+
+
+def read_images(folder: str) -> OwnImages:
+    """Reads the PNG and JPEG files of a folder, by name; what cannot be read is skipped.
+
+    Args:
+        folder: Any sizes and colours, one digit a file, dark on light or light on dark.
+
+    Raises:
+        SettingError: If the folder has no such file, or none that can be read.
+    """
+    place = Path(folder)
+    try:
+        files = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
+    except OSError as error:
+        raise SettingError(
+            f"data.images is {folder}, which cannot be read ({error.strerror}): name a folder of pictures."
+        ) from error
+    if not files:
+        raise SettingError(f"data.images is {folder}, which holds no PNG or JPEG file: name another folder.")
+    images, names, skipped = [], [], {}
+    for path in files:
+        try:
+            images.append(as_mnist(_colours(path)))
+            names.append(path.name)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            unknown = isinstance(error, UnidentifiedImageError)
+            skipped[path.name] = "is no picture" if unknown else str(error) or type(error).__name__
+    if not images:
+        name, reason = next(iter(skipped.items()))
+        raise SettingError(
+            f"data.images is {folder}, of which no file can be read ({name}: {reason}): name another folder."
+        )
+    return OwnImages(torch.from_numpy(np.stack(images)), names, skipped)
+
+
+def as_mnist(picture: np.ndarray) -> np.ndarray:
+    """The one digit of a picture as MNIST shows it: light on dark, its longer side 20 pixels, its centre of mass in the
+    middle of 28 by 28 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
+
+    Args:
+        picture: float [height, width, 3], 0 to 255; what the edges show is the ground.
+
+    Returns:
+        uint8 [28, 28].
+
+    Raises:
+        ValueError: If nothing stands out from the ground.
+    """
+    ink = _ink(picture)
+    mask = _largest_patches(ink > 0.5)
+    # The distance to the ground is a quarter of the width on average, along a stroke.
+    width = 4 * ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()
+    ink = np.where(ndimage.binary_dilation(mask, iterations=2), ink, 0)
+    if (thicker := round(THINNEST / _scale(mask) - width)) > 0:
+        ink = ndimage.grey_dilation(np.pad(ink, thicker), size=(thicker + 1, thicker + 1))
+        mask = ink > 0.5
+    scale, (rows, columns) = _scale(mask), _extent(mask)
+    digit = Image.fromarray(ink[rows, columns].astype(np.float32))
+    wide, high = (max(1, round(size * scale)) for size in digit.size)
+    way = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    small = np.clip(np.asarray(digit.resize((wide, high), way)), 0, 1)
+    small = np.clip(small / max(float(np.quantile(small, 0.97)), 0.3 * float(small.max())), 0, 1)
+    top, left = (
+        int(np.clip(round((SIDE - 1) / 2 - middle), 0, SIDE - size))
+        for middle, size in zip(ndimage.center_of_mass(small), small.shape, strict=True)
+    )
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    image[top : top + high, left : left + wide] = np.round(255 * small)
+    return image
+
+
+def _colours(path: Path) -> np.ndarray:
+    """A picture as it is to be seen, [height, width, 3]: turned as its EXIF data say, on a ground behind what is
+    transparent."""
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"has {picture.width:,} x {picture.height:,} pixels, more than {MOST_PIXELS:,}")
+        picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be unpacked smaller at once
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16 bits a pixel
+            picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+        picture = (picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr") else picture).convert("RGBA")
+    picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    rgba = np.asarray(picture, np.float32)
+    colours, alpha = rgba[:, :, :3], rgba[:, :, 3:] / 255
+    if not alpha.any():
+        raise ValueError("is wholly transparent")
+    ground = 255.0 if np.average(colours.mean(2), weights=alpha[:, :, 0]) < 128 else 0.0
+    return alpha * colours + (1 - alpha) * ground
+
+
+def _ink(picture: np.ndarray) -> np.ndarray:
+    """How much of the ink each pixel has, 0 to 1: how far its colour is from the ground's. 0.5 is the threshold that
+    parts ink from ground best (Otsu, 1979)."""
+    if min(picture.shape[:2]) > 3 * SIDE:  # there is room to smooth away grain and JPEG's ripples
+        picture = ndimage.median_filter(picture, size=(3, 3, 1))
+    edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    away = np.sqrt(((picture - np.median(edges, axis=0)) ** 2).mean(2))
+    if away.max() < FAINTEST:
+        raise ValueError("shows nothing that stands out from its ground")
+    threshold = _otsu(away)
+    full = max(float(np.median(away[away > threshold])), 1.01 * threshold)
+    return np.interp(away, [max(0.0, 2 * threshold - full), threshold, full], [0, 0.5, 1])
+
+
+def _extent(mask: np.ndarray) -> tuple[slice, slice]:
+    return ndimage.find_objects(mask.astype(np.uint8))[0]
+
+
+def _scale(mask: np.ndarray) -> float:
+    return BOX / max(side.stop - side.start for side in _extent(mask))
+
+
+def _otsu(values: np.ndarray) -> float:
+    counts, borders = np.histogram(values, 256)
+    centres = (borders[:-1] + borders[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    # Where no value lies between the two, all thresholds there are as good: the middle one.
+    best = np.flatnonzero(between >= np.nanmax(between) * (1 - 1e-9))
+    return float((borders[best[0] + 1] + borders[best[-1] + 1]) / 2)
+
+
+def _largest_patches(mask: np.ndarray) -> np.ndarray:
+    """Without specks; a digit may be of several patches."""
+    patches, count = ndimage.label(mask, np.ones((3, 3)))
+    sizes = ndimage.sum_labels(mask, patches, range(1, count + 1))
+    return np.isin(patches, 1 + np.flatnonzero(sizes >= SPECK * sizes.max()))
