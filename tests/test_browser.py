@@ -12,24 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, spawn
+from conftest import SMALL
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 
 
 @pytest.fixture
-def address(tmp_path) -> Iterator[str]:
+def address(command, tmp_path) -> Iterator[str]:
     """Where TensorBoard shows a run of one epoch."""
-    done = spawn(
-        tmp_path,
-        "fit",
-        *SMALL,
-        "--trainer.max_epochs=1",
-        "--trainer.accelerator=cpu",
-        "--model.compile=false",
-    )
-    assert done.returncode == 0, done.stderr
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -39,6 +39,7 @@ def test_bash_completes_commands_and_settings(tmp_path):
     assert completed("study", "--dry") == ["--dry_run"]
 
 
+@pytest.mark.slow
 def test_zsh_gets_a_script_of_its_own():
     text = script("zsh")
     assert text.startswith("#compdef mnist-lightning")

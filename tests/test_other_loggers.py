@@ -28,10 +28,11 @@ def fit(folder: Path, *options: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_csv(tmp_path):
-    said = fit(tmp_path, "--trainer.logger=CSVLogger")
-    run = whole_run(tmp_path)
-    assert "tensorboard --logdir" not in said and not list(run.glob("events*"))
+def test_csv(command, tmp_path, capsys):
+    assert command(*FIT, "--trainer.logger=CSVLogger") == 0
+    run, said = whole_run(tmp_path), capsys.readouterr()
+    assert "Test accuracy" in said.out and "rerun" in said.out and "TensorBoard" not in said.err
+    assert "tensorboard --logdir" not in said.out and not list(run.glob("events*"))
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {"val/accuracy", "seconds/epoch", "images_per_second", "seconds/fit"} <= set(rows[0])
@@ -46,7 +47,7 @@ def test_weights_and_biases_offline(tmp_path):
     fit(tmp_path, *offline, WANDB_SILENT="true", WANDB_MODE="offline")
     run = whole_run(tmp_path)
     assert len(list(run.glob("events*"))) == 1
-    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 1
+    assert len(list(tmp_path.glob("logs/wandb/offline-run-*/*.wandb"))) == 1
 
 
 def test_mlflow(tmp_path):
