@@ -66,6 +66,8 @@ class Board(Callback):
         self.seen.append((batch.indices, batch.labels, outputs))
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+            return
         shares = (
             [[part.cpu() for part in map(torch.cat, zip(*self.seen, strict=True))]] if self.seen else [[]]
         )

@@ -198,7 +198,11 @@ class MNISTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer")
-        callbacks = config["callbacks"] or []
+        # The Trainer takes one or a list of either.
+        callbacks, plugins = (
+            list(given) if isinstance(given, list) else [given]
+            for given in (config["callbacks"] or [], config["plugins"] or [])
+        )
         self.warm_up, self.clock, self.record = WarmUp(), WallClock(), RunRecord(self.setup, self.load)
         self.neighbours, self.parts = Neighbours(), StepParts()
         # The clock starts last and stops first.
@@ -215,8 +219,6 @@ class MNISTCLI(LightningCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if config["enable_progress_bar"] is not False and not has_bar:
             own.append(FitProgress())
-        plugins = config["plugins"] or []
-        plugins = [*(plugins if isinstance(plugins, list) else [plugins])]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(CheckpointFile())
         if SLURMEnvironment.detect():

@@ -73,8 +73,8 @@ class WarmUp(Callback):
 
 
 def _each_size(loader: Any) -> list[Batch]:
-    """One batch of each size that the loader deals this device."""
-    shares = {len(share.rows): share for share in loader.sampler}
+    """One batch of each size that the loader deals this device; none without a loader, as with `limit_val_batches` 0."""
+    shares = {len(share.rows): share for share in loader.sampler} if loader is not None else {}
     return [loader.dataset[share] for share in shares.values()]
 
 
