@@ -63,7 +63,9 @@ class Board(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         # No more than kept: the last validation's are looked at when the clock has stopped.
-        self.seen.append((batch.indices, batch.labels, outputs))
+        self.seen.append(
+            (batch.indices, batch.labels, outputs.clone())
+        )  # a CUDA graph writes over its outputs
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
@@ -86,7 +88,8 @@ class Board(Callback):
     def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
         rows = [f"| {name} | {value} |" for name, value in self.record.record["machine"].items()]
         writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
-        writer.add_text("command", f"    {command_line()}")
+        # A line an option, which the page would cut off otherwise.
+        writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
         config = run_folder(trainer) / "config.yaml"
         if config.exists():
             writer.add_text("config", "\n".join(f"    {line}" for line in config.read_text().splitlines()))
@@ -96,6 +99,8 @@ class Board(Callback):
         record = self.record.record
         settings = {name: record[name] for name in ("setup", "batch_size", "seed")}
         settings["precision"] = record["machine"]["precision"]
+        if record["data"] != "mnist":
+            settings["data"] = record["data"]  # a column that a folder of real runs does without
         metrics = trainer.callback_metrics
         came_of_it = {
             f"summary/test_{name}": float(metrics[f"val/{name}"])

@@ -22,6 +22,7 @@ class WallClock(Callback):
 
     def __init__(self) -> None:
         self.fit = 0.0
+        self.resumed = False
         self.begin: float | None = None
         self.epochs: list[dict[str, float]] = []
 
@@ -66,7 +67,7 @@ class WallClock(Callback):
         return {"fit": self.fit, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.fit, self.epochs = state["fit"], list(state["epochs"])
+        self.fit, self.epochs, self.resumed = state["fit"], list(state["epochs"]), True
 
     @staticmethod
     def _now(trainer: Trainer) -> float:

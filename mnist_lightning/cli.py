@@ -13,9 +13,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
+from mnist_lightning.alone import hold
 from mnist_lightning.board import Board
 from mnist_lightning.callbacks import StopSignals, WallClock
 from mnist_lightning.checkpoint_file import LAST, CheckpointFile
@@ -27,7 +29,7 @@ from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, j
 from mnist_lightning.layout import run_name
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.neighbours import Neighbours
-from mnist_lightning.predictions import PredictionWriter
+from mnist_lightning.predictions import PredictionWriter, refuse_bad_place
 from mnist_lightning.progress import FitProgress
 from mnist_lightning.quiet import silence_noise
 from mnist_lightning.resume import (
@@ -45,7 +47,6 @@ from mnist_lightning.run import (
     drop_run_folder,
     place_loggers,
     read_summary,
-    refuse_unwritable,
     reserve_run_folder,
     run_folder,
     run_of_checkpoint,
@@ -191,9 +192,7 @@ class MNISTCLI(LightningCLI):
         # PyTorch's own defaults are no for matrices and yes for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         if self.subcommand == "predict":
-            if Path(config.predictions.path).is_dir():
-                raise SettingError(f"predictions.path is {config.predictions.path}, a folder: name a file.")
-            refuse_unwritable(Path(config.predictions.path).parent, "predictions.path")
+            refuse_bad_place(Path(config.predictions.path), config.data.images)
         self._place_run(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -237,6 +236,8 @@ class MNISTCLI(LightningCLI):
                 refuse_other_data(self.checkpoint, self.datamodule)
             # A rerun must see what this run sees, not what `auto` finds on another day.
             self.saved.data.source = self.datamodule.found
+        if self.run is not None and self.trainer.is_global_zero:
+            hold(self.run)  # a study must not take it for one that nobody runs
         if self.run is None and self.trainer.is_global_zero:
             try:
                 self.made = reserve_run_folder(self.trainer)
@@ -280,7 +281,12 @@ class MNISTCLI(LightningCLI):
             return ""
         run = self.made[0] if self.made else self.run
         if run is not None and (run / "checkpoints" / LAST).exists():
-            return f"Go on with {PROGRAM} fit --ckpt_path {shlex.quote(str(run / 'checkpoints' / LAST))}"
+            # Lightning's CSVLogger cannot go on with its file; TensorBoard's can beside it.
+            csv = any(isinstance(logger, CSVLogger) for logger in self.trainer.loggers)
+            other = " --trainer.logger=TensorBoardLogger" if csv else ""
+            return (
+                f"Go on with {PROGRAM} fit --ckpt_path {shlex.quote(str(run / 'checkpoints' / LAST))}{other}"
+            )
         if self.made:
             drop_run_folder(self.made)
         return "No epoch was finished, and nothing is kept." if self.clock.begin is not None else ""
@@ -348,7 +354,7 @@ class MNISTCLI(LightningCLI):
         follow_torchrun(config.trainer)
         name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
         return interrupted_checkpoint(
-            Path(logger.init_args.save_dir) / (logger.init_args.name or name), job_name()
+            Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job_name()
         )
 
     def _place_run(self, config: Namespace) -> None:

@@ -14,6 +14,9 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mnist_lightning.errors import SettingError
+from mnist_lightning.run import refuse_unwritable
+
 ENLARGED = 3  # times, on the sheet
 COLUMNS = 8  # of the sheet
 CELL = (120, 128)  # pixels, a picture and its two lines
@@ -67,6 +70,28 @@ class PredictionWriter(BasePredictionWriter):
             png = io.BytesIO()
             contact_sheet(own.images, own.names, taken_for).save(png, "PNG")
             _replace(self.sheet, png.getvalue())
+
+
+def refuse_bad_place(path: Path, images: str | None) -> None:
+    """Makes sure that the predictions may be written to a file, and the sheet beside it; writes nothing.
+
+    Args:
+        path: The file.
+        images: Folder of one's own pictures, if they are what is predicted.
+
+    Raises:
+        SettingError: If it is a folder, cannot be written, or lies where the sheet would be one of the pictures.
+    """
+    if path.is_dir():
+        raise SettingError(f"predictions.path is {path}, a folder: name a file.")
+    if images is not None and path.suffix == ".png":
+        raise SettingError(f"predictions.path is {path}, which the sheet is called: name a .csv file.")
+    if images is not None and path.parent.resolve() == Path(images).resolve():
+        raise SettingError(
+            f"predictions.path is {path}, and its sheet would be one of the pictures of data.images {images}: name a "
+            "file in another folder."
+        )
+    refuse_unwritable(path.parent, "predictions.path")
 
 
 def contact_sheet(images: Tensor, names: Sequence[str], taken_for: Sequence[str]) -> Image.Image:

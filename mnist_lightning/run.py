@@ -208,6 +208,7 @@ class RunRecord(Callback):
             **self.record,
             "neighbours": neighbours,
             "command": command_line(),
+            "resumed": clock.resumed,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "metrics": {**metrics, "seconds/fit": clock.fit, "seconds/warm_up": warm_up},

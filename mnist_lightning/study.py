@@ -64,7 +64,9 @@ def study(
     _refuse(name, setups, batch_sizes, seeds, axes, fit)
     cells = list(grid(logs / name, setups, batch_sizes, seeds, axes, fit))
     if dry_run:
-        print(*(cell.command for cell in cells if not cell.finished()), sep="\n")
+        for cell in cells:
+            if not cell.finished():
+                print(cell.command)
         return 0
     (logs / name).mkdir(parents=True, exist_ok=True)
     with held(logs / name) as free:
@@ -139,6 +141,8 @@ def _refuse(
     for own, argument in (("data.batch_size", "batch_sizes"), ("seed_everything", "seeds")):
         if own in axes or own in fit:
             raise SettingError(f"{own} is set by {argument}: name its values there.")
+    if fit.get("data.source") == "auto" or "auto" in axes.get("data.source", []):
+        raise SettingError("data.source is auto, which may be other images tomorrow: give mnist or sample.")
     if both := axes.keys() & fit.keys():
         raise SettingError(f"{min(both)} is in axes and in fit: leave it out of one.")
 
@@ -255,7 +259,9 @@ def _seconds(cell: Cell) -> float:
 
 def _result(cell: Cell) -> str:
     metrics = _summary(cell)["metrics"]
-    return f"{metrics['seconds/fit']:.1f} s, accuracy {metrics['val/accuracy']:.4f}, loss {metrics['val/loss']:.5f}"
+    accuracy, loss = (metrics.get(f"val/{name}") for name in ("accuracy", "loss"))
+    validated = "no validation" if accuracy is None else f"accuracy {accuracy:.4f}, loss {loss:.5f}"
+    return f"{metrics['seconds/fit']:.1f} s, {validated}"
 
 
 def _remaining(left: list[Cell], seconds: dict[Cell, float]) -> str:

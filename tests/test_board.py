@@ -1,6 +1,7 @@
 """What TensorBoard and other programs find in a run."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
     summary = json.loads((run / "summary.json").read_text())
     row = session(events)
     # TensorBoard shows five columns before it hides some.
-    assert row == {"setup": "1xcpu", "batch_size": 480, "seed": 0, "precision": "32-true"}
+    assert row == {"setup": "1xcpu", "batch_size": 480, "seed": 0, "data": "sample", "precision": "32-true"}
     final = {name: events.Scalars(name)[0] for name in FINAL}
     assert {point.step for point in final.values()} == {2}
     metrics = summary["metrics"]
@@ -121,7 +122,8 @@ def test_pictures_texts_and_graph_are_there(run, events):
     }
     assert set(texts) == {"machine", "command", "config"}
     assert "| processor | " in texts["machine"] and "| torch | " in texts["machine"]
-    assert "python -m mnist_lightning fit --data.source=sample" in texts["command"]
+    command = shlex.split(texts["command"].replace("\\\n", " "))
+    assert command[:5] == ["python", "-m", "mnist_lightning", "fit", "--data.source=sample"]
     indented = "\n".join(line[4:] for line in texts["config"].splitlines())
     assert yaml.safe_load(indented) == yaml.safe_load((run / "config.yaml").read_text())
     nodes = {node.name for node in events.Graph().node}

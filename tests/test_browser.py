@@ -75,4 +75,4 @@ def test_the_page_shows_the_run_and_its_metrics(address, tmp_path):
     assert "1xcpu/batch_size=0480/seed=0/version_0" in html
     for metric in ("val/accuracy", "val/loss", "train/accuracy", "train/loss", "seconds/epoch"):
         assert f'title="{metric}"' in html, metric
-    assert 'title="val/nothing"' not in html
+    assert 'title="seconds/fit"' not in html

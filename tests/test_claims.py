@@ -49,6 +49,14 @@ def test_two_processes_stand_in_for_two_gpus():
     assert (verdict.holds, verdict.cells, verdict.found) == (True, "1 of 1", "1xcpu is always faster")
 
 
+def test_a_time_that_never_falls_much_is_counted_and_one_without_its_neighbours_is_not():
+    (claim,) = (claim for claim in CLAIMS if "significant decrease" in claim.text)
+    quick = {128: 12.0, 256: 9.0, 512: 8.0}
+    verdict = claim.check(Tables({"1xcpu": published("I")["1xcpu"], "1xgpu": quick}, {}, {}))
+    assert (verdict.holds, verdict.cells, verdict.found) == (False, "1 of 2", "1xcpu: 512, 1xgpu: never")
+    assert claim.check(Tables({"1xcpu": {32: 700.0, 512: 500.0}}, {}, {})).holds is None
+
+
 def test_the_papers_network_is_the_models_default():
     model = MNISTClassifier()
     assert {name: model.hparams[name] for name in paper.ARCHITECTURE} == paper.ARCHITECTURE

@@ -11,7 +11,7 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.run import write_summary
+from mnist_lightning.run import RunRecord, write_summary
 
 BY_EPOCH = {
     "train/loss",
@@ -274,7 +274,33 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys):
     last = run / "checkpoints" / "last.ckpt"
     assert command("fit", "--config", run / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=2") == 2
     assert "trainer.logger CSVLogger would overwrite" in capsys.readouterr().err
+    assert not json.loads((run / "summary.json").read_text())["resumed"]
+    go_on = ["--ckpt_path", last, "--trainer.logger=TensorBoardLogger", "--trainer.max_epochs=2"]
+    assert command("fit", *go_on) == 0
     assert (run / "metrics.csv").read_bytes() == written
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["resumed"] and summary["epochs"] == 2
+
+
+def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(
+        RunRecord, "on_validation_end", lambda self, trainer, *_: trainer.current_epoch and full()
+    )
+    assert command(*SMALL_FIT, "--trainer.logger=CSVLogger", "--trainer.max_epochs=2") == 2
+    last = RUNS / "version_0" / "checkpoints" / "last.ckpt"
+    go_on = f"fit --ckpt_path {last} --trainer.logger=TensorBoardLogger"
+    assert capsys.readouterr().err.strip().endswith(go_on)
+
+
+def test_callbacks_may_be_one_and_validation_off(command, capsys):
+    one = "--trainer.callbacks=lightning.pytorch.callbacks.LearningRateMonitor"
+    assert command(*SMALL_FIT, one, "--trainer.limit_val_batches=0", "--trainer.max_epochs=1") == 0
+    assert "Test accuracy           —" in capsys.readouterr().out
+    saved = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
+    assert "LearningRateMonitor" in str(saved["trainer"]["callbacks"])
 
 
 def test_configs_and_options_do_what_they_say(command):

@@ -1,18 +1,21 @@
 """One's own pictures of digits: read, brought into MNIST's form, classified."""
 
 import csv
+import os
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import PROJECT, SMALL, spawn
 from handmade import draw, write_all
 from PIL import Image, ImageOps
 from scipy import ndimage
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.own_images import as_mnist, read_images
 
 
@@ -89,7 +92,8 @@ def test_what_cannot_be_read_is_skipped_and_told(tmp_path):
     (tmp_path / "folder.png").mkdir()
     own = read_images(str(tmp_path))
     assert own.names == ["good.PNG"]
-    assert set(own.skipped) == {"cut.png", "text.jpg", "empty.png", "clear.png", "bomb.png", "folder.png"}
+    bad = {"cut.png", "text.jpg", "empty.png", "clear.png", "bomb.png", "folder.png"}
+    assert set(own.skipped) == bad
     assert own.skipped["text.jpg"] == "is no picture"
     assert "stands out" in own.skipped["empty.png"]
     assert "pixels" in own.skipped["bomb.png"]
@@ -124,7 +128,11 @@ def test_predict_writes_a_table_and_a_sheet(command, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == ["1.png", "2.png", "3.png"]
     assert list(rows[0]) == ["file", "prediction", "probability"]
-    assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+    network = MNISTClassifier.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    with torch.no_grad():
+        probability, digit = network(read_images(str(mine)).images).softmax(1).max(1)
+    assert [int(row["prediction"]) for row in rows] == digit.tolist()
+    assert [float(row["probability"]) for row in rows] == pytest.approx(probability.tolist(), abs=1e-5)
     with Image.open("out/mine.png") as sheet:
         assert sheet.size == (3 * 120, 128)
 
@@ -132,6 +140,14 @@ def test_predict_writes_a_table_and_a_sheet(command, tmp_path, capsys):
         options = ["--ckpt_path", checkpoint] if name == "test" else []
         assert command(name, *SMALL, *options, "--data.images", mine) == 2
         assert f"but {name} reads MNIST: leave it out" in capsys.readouterr().err
+    predict = ["predict", "--ckpt_path", checkpoint, "--data.images", mine]
+    for place, words in (
+        (mine / "7.csv", "its sheet would be one of the pictures"),
+        ("out.png", "name a .csv"),
+    ):
+        assert command(*predict, "--predictions.path", place) == 2
+        assert words in capsys.readouterr().err
+    assert sorted(os.listdir(mine)) == ["1.png", "2.png", "3.png", "x.png"]
     (tmp_path / "none").mkdir()
     assert command("predict", "--ckpt_path", checkpoint, "--data.images=none") == 2
     assert "holds no PNG or JPEG" in capsys.readouterr().err

@@ -36,9 +36,10 @@ def make_run(
     seconds: float,
     accuracy: float,
     loss: float,
+    machine: dict | None = None,
     **settings,
 ) -> Path:
-    """A finished run's folder, as `fit` leaves it."""
+    """A finished run's folder, as `fit` leaves it; `machine` is what its record has otherwise."""
     run = logs / setup / f"batch_size={batch_size:04d}" / f"seed={seed}" / "version_0"
     run.mkdir(parents=True)
     steps = -(-60_000 // batch_size) * 10
@@ -55,6 +56,8 @@ def make_run(
             "precision": "32-true",
             "commit": "abc",
             "load_before": 0.0,
+            **({"gpu": "Voodoo"} if setup.endswith("gpu") else {}),
+            **(machine or {}),
         },
         "neighbours": {"other_cores": 0.01, "stolen_cores": 0.0},
         "epochs": 10,
@@ -216,6 +219,50 @@ def test_runs_that_differ_in_more_get_columns_of_their_own(logs):
         "1xcpu, channels [8, 16]",
         "2xgpu, channels [32, 64]",
     ]
+
+
+def test_machines_are_told_apart_and_setups_of_one_are_not(logs):
+    # A GPU is what a setup of CPUs has none of, and two processes have a thread each.
+    make_run(logs, "2xcpu", 128, 0, 90.0, 0.99, 0.03, machine={"threads": 1})
+    assert [column.label for column in columns(read_runs([logs]))] == ["1xcpu", "2xcpu", "2xgpu"]
+    make_run(logs / "large", "1xcpu", 128, 0, 10.0, 0.99, 0.03, machine={"cores": 16})
+    found = {column.label: len(column.runs) for column in columns(read_runs([logs]))}
+    assert found == {"1xcpu, cores 1": 4, "1xcpu, cores 16": 1, "2xcpu, cores 1": 1, "2xgpu, cores 1": 1}
+
+
+def test_a_run_may_be_named_by_its_own_folder(logs):
+    (run,) = read_runs([logs / "2xgpu" / "batch_size=0128" / "seed=0" / "version_0"])
+    assert run.metric("seconds/fit") == 2.5
+
+
+def test_what_spoils_a_number_is_said(logs):
+    runs = read_runs([logs])
+    assert page.caveats(runs) == []
+    cpu = [run for run in runs if run.summary["setup"] == "1xcpu"]
+    (first,) = (run for run in cpu if (run.batch_size, run.seed) == (128, 0))
+    first.summary.update(resumed=True, neighbours={"other_cores": 0.5})
+    no_gpu, busy, resumed = page.caveats(cpu)
+    assert no_gpu.startswith("- No GPU ran")
+    assert busy.startswith("- Other programs") and "while 1 of 4 runs" in busy
+    assert resumed.startswith("- 1 of 4 runs were interrupted") and resumed.endswith("size 128, seed 0.")
+
+
+def test_without_cells_to_compare_nothing_is_said_of_differences(tmp_path):
+    for seed in range(3):
+        make_run(
+            tmp_path, "1xcpu", 100, seed, 100.0 + seed, 0.99 + seed / 1000, 0.03
+        )  # no batch size of the paper's
+    text = "\n".join(page.real_differences(columns(read_runs([tmp_path]))))
+    assert "The paper's CPU and GPUs cannot be compared" in text and "0 of 0" not in text
+
+
+def test_a_report_leaves_the_curves_of_a_run_alone(logs, monkeypatch):
+    (run,) = logs.glob("2xgpu/*/*/*")
+    curves = run / "events.out.tfevents.1.host.2.0"
+    curves.write_text("")
+    for _ in range(2):
+        assert report(monkeypatch, "--logs", f"[{logs}]", "--out", run) == 0
+    assert curves.exists() and len(list(run.glob("events.out.tfevents.*.report"))) == 1
 
 
 def test_of_equal_runs_the_newest_counts_and_unfinished_ones_do_not(logs):

@@ -104,6 +104,7 @@ def test_the_shipped_grids_are_made_of_what_is_there():
         (['--axes={"data.batch_size": [32]}'], "batch_sizes"),
         (['--fit={"seed_everything": 3}'], "seeds"),
         (['--axes={"model.hidden": [3]}', '--fit={"model.hidden": 4}'], "model.hidden is in axes and in fit"),
+        (['--fit={"data.source": "auto"}'], "data.source is auto"),
         (["--sed=3"], "--sed"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -173,6 +174,16 @@ def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, c
     assert run(monkeypatch, *arguments, "--batch_sizes=[32, 64]") == 0
     assert capsys.readouterr().out.count("2xgpu") == 1
     assert fake_fit() == ["32 0 1xcpu.yaml", "64 0 1xcpu.yaml"]
+
+
+def test_a_study_without_validations_is_told(fake_fit, monkeypatch, capsys):
+    metrics = {"seconds/fit": 60.0, "seconds/warm_up": 0.0}
+    monkeypatch.setattr(study, "_summary", lambda cell: {"metrics": metrics})
+    config = ["--setups", f"[{CONFIGS / '1xcpu.yaml'}]", "--batch_sizes=[32]"]
+    assert run(monkeypatch, "--name=blind", *config) == 0
+    assert "seed 0: 60.0 s, no validation" in capsys.readouterr().out
+    assert run(monkeypatch, "--name=blind", *config, "--dry_run") == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_busy_machine_is_warned_of(fake_fit, monkeypatch, capsys):

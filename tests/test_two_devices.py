@@ -82,6 +82,7 @@ def test_config_reruns_bit_for_bit_and_resume_ends_the_same(folder):
     assert same_weights(first, rerun)
 
 
+@pytest.mark.slow
 def test_three_devices_count_each_of_the_10000_images_once(folder, mnist_dir):
     last = run(folder, 2, 192) / "checkpoints" / "last.ckpt"
     three = ["--ckpt_path", last, "--data.data_dir", mnist_dir, "--data.source=mnist", "--data.batch_size=96"]

@@ -123,16 +123,19 @@ def _one_is_faster(tables: Tables) -> Verdict:
 
 def _last_decrease(wanted: Mapping[str, int]) -> Callable[[Tables], Verdict]:
     def check(tables: Tables) -> Verdict:
-        last = {}
-        for setup in wanted:
+        last: dict[str, int | None] = {}
+        for setup, size in wanted.items():
             rows = sorted(tables.seconds.get(setup, {}).items())
+            if not {size // 2, size, size * 2} <= {size for size, _ in rows}:
+                continue  # the step to it, or the one after it, was not run
+            last[setup] = None
             for (_, before), (size, now) in itertools.pairwise(rows):
                 if before - now >= SIGNIFICANT:
                     last[setup] = size
         if not last:
             return NOTHING
         found = [last[setup] == wanted[setup] for setup in last]
-        return _wins(found, ", ".join(f"{setup}: {size}" for setup, size in last.items()))
+        return _wins(found, ", ".join(f"{setup}: {size or 'never'}" for setup, size in last.items()))
 
     return check
 
@@ -161,7 +164,7 @@ def _meet_at_1024(tables: Tables) -> Verdict:
         if 1024 in spread:
             closest = min(spread, key=spread.get)
             found.append(closest == 1024)
-            where.append(f"{name} closest at {closest}")
+            where.append(f"{name} closest at {closest}" + " (two setups)" * (len(setups) == 2))
     return _wins(found, ", ".join(where))
 
 

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mnist_lightning import function_command, paper
 from mnist_lightning.errors import SettingError
@@ -86,6 +87,10 @@ def _medians(run: Run) -> dict[str, float]:
     return {f"median/{name}": value for name, value in run.summary["median"].items()}
 
 
+def _network(run: Run) -> dict[str, Any]:
+    return {name: run.settings[f"model.{name}"] for name in paper.ARCHITECTURE}
+
+
 def _draw(out: Path, runs: Sequence[Run], cells: Sequence[Column]) -> list[str]:
     """Draws the figures that the runs give, as SVG and PNG; their names."""
     import matplotlib
@@ -93,12 +98,10 @@ def _draw(out: Path, runs: Sequence[Run], cells: Sequence[Column]) -> list[str]:
     from mnist_lightning.report import figures
 
     matplotlib.rcParams["svg.hashsalt"] = "mnist-lightning"  # the same report is the same file
-    model = paper.ARCHITECTURE
-    if runs:
-        settings = runs[0].settings
-        model = {name: settings[f"model.{name}"] for name in model}
+    shown = cells[0].runs[0] if cells else None
+    model = _network(shown) if shown else paper.ARCHITECTURE
     drawn = {
-        "figure-1-architecture": figures.architecture(model, runs[0].summary["parameters"] if runs else None)
+        "figure-1-architecture": figures.architecture(model, shown.summary["parameters"] if shown else None)
     }
     if runs:
         drawn["figure-2-machine"] = figures.machines(page.machine_records(runs))
@@ -171,6 +174,11 @@ def _text(runs: Sequence[Run], cells: Sequence[Column], drawn: Sequence[str]) ->
         "## The network and the machine",
         "",
         *figure("figure-1-architecture"),
+        *(
+            [f"Of the networks that ran, this is that of `{cells[0].label}`.", ""]
+            if len({str(_network(run)) for run in runs}) > 1
+            else []
+        ),
         *figure("figure-2-machine"),
     ]
     return lines

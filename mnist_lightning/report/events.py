@@ -9,12 +9,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+SUFFIX = ".report"
+
 
 def write_events(folder: Path, figures: Mapping[str, Path], texts: Mapping[str, str]) -> None:
     """Writes the figures, PNG files by name, and the texts, Markdown by name, in the place of an older event file."""
-    for old in folder.glob("events.out.tfevents.*"):
+    # No more than its own: the folder may be that of a run.
+    for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         old.unlink()
-    writer = EventFileWriter(str(folder))
+    writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
     for name, path in figures.items():
         png = path.read_bytes()
         width, height = struct.unpack(">II", png[16:24])  # of the header chunk, which comes first

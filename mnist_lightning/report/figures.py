@@ -16,6 +16,7 @@ from mnist_lightning.report.seeds import Scatter, half_width
 from mnist_lightning.report.step_time import Line
 
 WIDTH = 8.0  # inches
+ABREAST = 3  # panels in a row
 # Okabe and Ito's colours, told apart by the colour-blind; their greys differ, and so do the markers.
 COLOURS = {"1xcpu": "#0072B2", "2xcpu": "#D55E00", "1xgpu": "#009E73", "2xgpu": "#CC79A7"}
 OTHER_COLOUR = "#000000"
@@ -103,9 +104,12 @@ def step_parts(columns: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figu
     Args:
         columns: By label, then by batch size, the seconds of a step's parts.
     """
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-    panels = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
-    for axes, (label, rows) in zip(panels, columns.items(), strict=True):
+    high = -(-len(columns) // ABREAST)
+    figure = Figure(figsize=(WIDTH, 0.7 + 3.2 * high), layout="constrained")
+    panels = figure.subplots(high, min(len(columns), ABREAST), squeeze=False, sharey=True).flatten()
+    for axes in panels[len(columns) :]:
+        axes.set_axis_off()
+    for axes, (label, rows) in zip(panels, columns.items(), strict=False):
         sizes = sorted(rows)
         bottom = [0.0] * len(sizes)
         for part, (fill, hatch) in PARTS.items():
@@ -117,7 +121,8 @@ def step_parts(columns: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figu
         axes.set_title(textwrap.fill(label, 28), fontsize=9)
         axes.set_xlabel("batch size")
         axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel("microseconds an image")
+    for axes in panels[::ABREAST]:
+        axes.set_ylabel("microseconds an image")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(PARTS), fontsize=8, frameon=False)
     return figure

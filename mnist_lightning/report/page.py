@@ -307,6 +307,8 @@ def _difference(difference: Difference | None, form: str) -> str:
 
 
 def _sentence(whose: str, real: int, tested: int) -> str:
+    if not tested:
+        return f"{whose} cannot be compared: at none of their batch sizes are there enough seeds."
     chance = 0.05 * tested
     verdict = (
         "no more than chance gives: they do not exceed what a change of seed does"
@@ -399,14 +401,27 @@ def caveats(runs: Sequence[Run]) -> list[str]:
     lines = []
     if any(run.summary["data"] != "mnist" for run in runs):
         lines.append("- Some runs saw a sample of MNIST: they are not comparable with the paper's.")
+    if runs and not any(run.summary["setup"].endswith("gpu") for run in runs):
+        lines.append(
+            "- No GPU ran: what the paper claims of one GPU and two is judged on one process and two of a CPU."
+        )
     if other := sorted({run.epochs for run in runs if run.epochs != paper.EPOCHS}):
         lines.append(f"- Some runs have {', '.join(map(str, other))} epochs, not the paper's {paper.EPOCHS}.")
     busy = [run for run in runs if sum(run.summary.get("neighbours", {}).values()) > BUSY]
     if busy:
-        named = [f"{run.summary['setup']} at batch size {run.batch_size}, seed {run.seed}" for run in busy]
-        worst = "; ".join(named[:NAMED] + ["…"] * (len(named) > NAMED))
         lines.append(
             f"- Other programs, or the host, took more than a quarter of a core while {len(busy)} of {len(runs)} runs "
-            f"trained, whose times are not to be trusted: {worst}."
+            f"trained, whose times are not to be trusted: {_named(busy)}."
+        )
+    resumed = [run for run in runs if run.summary.get("resumed")]
+    if resumed:
+        lines.append(
+            f"- {len(resumed)} of {len(runs)} runs were interrupted and went on, whose times are no measurement: "
+            f"{_named(resumed)}."
         )
     return lines
+
+
+def _named(runs: Sequence[Run]) -> str:
+    named = [f"{run.summary['setup']} at batch size {run.batch_size}, seed {run.seed}" for run in runs]
+    return "; ".join(named[:NAMED] + ["…"] * (len(named) > NAMED))

@@ -32,6 +32,9 @@ NO_COLUMN = (
     "checkpoint",
 )
 
+MACHINE = ("processor", "cores", "threads", "gpu")  # what makes times another machine's
+OF_A_SETUP = ("machine.threads", "machine.gpu")  # of these, what one machine has differently by setup
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -110,7 +113,10 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             raise SettingError(
                 f"logs names {folder}, which is no folder: name one that fit or study wrote to."
             )
-        for path in sorted(folder.rglob(f"version_*/{SUMMARY}"), key=lambda path: path.stat().st_mtime):
+        finished = (
+            path for path in folder.rglob(SUMMARY) if path.parent.resolve().name.startswith("version_")
+        )
+        for path in sorted(finished, key=lambda path: path.stat().st_mtime):
             run = _read(path)
             runs[_identity(run)] = run
     if not runs:
@@ -124,7 +130,7 @@ def columns(runs: Iterable[Run]) -> list[Column]:
     """The runs by setup and by whatever settings differ among them, in the paper's order of setups."""
     runs = list(runs)
     names = sorted({name for run in runs for name in run.settings})
-    differing = [name for name in names if len({_text(run.settings.get(name)) for run in runs}) > 1]
+    differing = [name for name in names if _differs(name, runs)]
     by_label = defaultdict(list)
     for run in runs:
         by_label[_label(run, differing), run.summary["setup"]].append(run)
@@ -134,6 +140,14 @@ def columns(runs: Iterable[Run]) -> list[Column]:
             by_label.items(), key=lambda item: (setup_order(item[0][1]), item[0][0])
         )
     ]
+
+
+def _differs(name: str, runs: Iterable[Run]) -> bool:
+    values = defaultdict(set)
+    for run in runs:
+        # What follows from the setup, as that a CPU is no GPU, sets no two of them apart.
+        values[run.summary["setup"] if name in OF_A_SETUP else None].add(_text(run.settings.get(name)))
+    return any(len(each) > 1 for each in values.values())
 
 
 def setup_order(setup: str) -> tuple[bool, int]:
@@ -152,7 +166,7 @@ def _read(path: Path) -> Run:
     settings["trainer.precision"] = summary["machine"]["precision"]
     settings["trainer.max_epochs"] = summary["epochs"]
     settings["data.source"] = summary["data"]
-    for part in ("processor", "gpu"):
+    for part in MACHINE:
         if summary["machine"].get(part):
             settings[f"machine.{part}"] = summary["machine"][part]
     return Run(path.parent, summary, settings)
@@ -187,6 +201,8 @@ def _label(run: Run, differing: Iterable[str]) -> str:
     parts = [run.summary["setup"]]
     for name in differing:
         value = run.settings.get(name)
+        if value is None and name in OF_A_SETUP:
+            continue
         short = SHORT.get(value) if name == "trainer.precision" else None
         parts.append(short or f"{name.rpartition('.')[2]} {_text(value)}")
     return ", ".join(parts)
