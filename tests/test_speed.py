@@ -226,6 +226,7 @@ def test_a_process_at_batch_2048_stays_under_two_and_a_half_gigabytes(tmp_path, 
     assert 1e5 < int(done.stdout) < 2.5e9 / 1024
 
 
+@pytest.mark.slow
 def test_two_processes_warm_up_together(tmp_path):
     done = spawn(
         tmp_path, "fit", *SMALL, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"

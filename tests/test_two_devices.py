@@ -98,6 +98,7 @@ def test_three_devices_count_each_of_the_10000_images_once(folder, mnist_dir):
     assert f"test/accuracy {right / 10_000:.5f}" in done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_last_batch_smaller_than_the_devices_is_trained_on(folder, command, monkeypatch):
     """4,000 images in batches of 129: the last one holds one image, two of three devices get none of it."""
     options = [*SMALL, "--data.batch_size=129", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
