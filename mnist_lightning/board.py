@@ -62,10 +62,9 @@ class Board(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        # No more than kept: the last validation's are looked at when the clock has stopped.
-        self.seen.append(
-            (batch.indices, batch.labels, outputs.clone())
-        )  # a CUDA graph writes over its outputs
+        # No more than kept: the last validation's are looked at when the clock has stopped. A CUDA graph would write
+        # over its outputs by then.
+        self.seen.append((batch.indices, batch.labels, outputs.clone()))
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):

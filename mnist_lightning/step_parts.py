@@ -56,9 +56,8 @@ class StepParts(Callback):
 
     def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
         self._add("backward")
-        if (
-            self.ddp is not None and self.steps % EXCHANGE_EVERY == 2
-        ):  # the first waits for what came before the epoch
+        # Not the first step, which waits for what came before the epoch.
+        if self.ddp is not None and self.steps % EXCHANGE_EVERY == 2:
             clock = self.ddp._get_ddp_logging_data()
             wait = clock["backward_comm_time"] - clock["backward_compute_comm_overlap_time"]
             self.waits.append(wait / 1e9)

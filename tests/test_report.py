@@ -233,6 +233,9 @@ def test_machines_are_told_apart_and_setups_of_one_are_not(logs):
 def test_a_run_may_be_named_by_its_own_folder(logs):
     (run,) = read_runs([logs / "2xgpu" / "batch_size=0128" / "seed=0" / "version_0"])
     assert run.metric("seconds/fit") == 2.5
+    (logs / "links").mkdir()
+    (logs / "links" / "version_0").symlink_to(run.folder.rename(run.folder.with_name("kept")))
+    assert [found.folder.name for found in read_runs([logs / "links"])] == ["version_0"]
 
 
 def test_what_spoils_a_number_is_said(logs):
@@ -249,9 +252,8 @@ def test_what_spoils_a_number_is_said(logs):
 
 def test_without_cells_to_compare_nothing_is_said_of_differences(tmp_path):
     for seed in range(3):
-        make_run(
-            tmp_path, "1xcpu", 100, seed, 100.0 + seed, 0.99 + seed / 1000, 0.03
-        )  # no batch size of the paper's
+        # 100 is no batch size of the paper's.
+        make_run(tmp_path, "1xcpu", 100, seed, 100.0 + seed, 0.99 + seed / 1000, 0.03)
     text = "\n".join(page.real_differences(columns(read_runs([tmp_path]))))
     assert "The paper's CPU and GPUs cannot be compared" in text and "0 of 0" not in text
 

@@ -124,12 +124,12 @@ def _one_is_faster(tables: Tables) -> Verdict:
 def _last_decrease(wanted: Mapping[str, int]) -> Callable[[Tables], Verdict]:
     def check(tables: Tables) -> Verdict:
         last: dict[str, int | None] = {}
-        for setup, size in wanted.items():
-            rows = sorted(tables.seconds.get(setup, {}).items())
-            if not {size // 2, size, size * 2} <= {size for size, _ in rows}:
+        for setup, claimed in wanted.items():
+            seconds = tables.seconds.get(setup, {})
+            if not {claimed // 2, claimed, claimed * 2} <= seconds.keys():
                 continue  # the step to it, or the one after it, was not run
             last[setup] = None
-            for (_, before), (size, now) in itertools.pairwise(rows):
+            for (_, before), (size, now) in itertools.pairwise(sorted(seconds.items())):
                 if before - now >= SIGNIFICANT:
                     last[setup] = size
         if not last:

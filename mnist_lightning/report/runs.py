@@ -113,9 +113,9 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             raise SettingError(
                 f"logs names {folder}, which is no folder: name one that fit or study wrote to."
             )
-        finished = (
-            path for path in folder.rglob(SUMMARY) if path.parent.resolve().name.startswith("version_")
-        )
+        finished = list(folder.rglob(f"version_*/{SUMMARY}"))
+        if folder.absolute().name.startswith("version_"):  # a run's own
+            finished += folder.glob(SUMMARY)
         for path in sorted(finished, key=lambda path: path.stat().st_mtime):
             run = _read(path)
             runs[_identity(run)] = run
