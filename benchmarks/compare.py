@@ -136,7 +136,7 @@ def page(rates: Rates, limits: dict[str, list[float]], load: float, options: arg
     """The page of one comparison, in Markdown."""
     import torch
 
-    from mnist_lightning.machine import describe_machine
+    from mnist_lightning.measure.machine import describe_machine
 
     machine = describe_machine(torch.device("cpu"), "", load)
     facts = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "lightning", "commit"))

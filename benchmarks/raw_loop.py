@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from measure import arguments, time_and_report
 
-from mnist_lightning.allocator import keep_freed_memory
+from mnist_lightning.speed.allocator import keep_freed_memory
 
 keep_freed_memory()
 import torch

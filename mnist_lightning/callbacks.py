@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.data import Batch
-from mnist_lightning.stopping import stop_on_signals
+from mnist_lightning.durability.signals import stop_on_signals
 
 
 class WallClock(Callback):

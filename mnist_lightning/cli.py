@@ -17,30 +17,20 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from mnist_lightning.alone import hold
-from mnist_lightning.board import Board
 from mnist_lightning.callbacks import StopSignals, WallClock
-from mnist_lightning.checkpoint_file import LAST, CheckpointFile
-from mnist_lightning.config_file import refuse_bad_configs
 from mnist_lightning.data import MNISTDataModule
+from mnist_lightning.durability.checkpoint_file import LAST, CheckpointFile
+from mnist_lightning.durability.heartbeat import Heartbeat
+from mnist_lightning.durability.locks import hold
+from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.errors import SettingError
-from mnist_lightning.heartbeat import Heartbeat
-from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
-from mnist_lightning.layout import run_name
+from mnist_lightning.measure.neighbours import Neighbours
+from mnist_lightning.measure.step_parts import StepParts
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.neighbours import Neighbours
-from mnist_lightning.predictions import PredictionWriter, refuse_bad_place
-from mnist_lightning.progress import FitProgress
-from mnist_lightning.quiet import silence_noise
-from mnist_lightning.resume import (
-    adopt_settings,
-    read_checkpoint,
-    refuse_other_data,
-    refuse_other_network,
-    refuse_other_setup,
-    trained_on,
-)
-from mnist_lightning.run import (
+from mnist_lightning.parsing.config_file import refuse_bad_configs
+from mnist_lightning.runs.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
+from mnist_lightning.runs.layout import run_name
+from mnist_lightning.runs.record import (
     LOGGER,
     RunRecord,
     closing_table,
@@ -52,10 +42,20 @@ from mnist_lightning.run import (
     run_of_checkpoint,
     write_summary,
 )
-from mnist_lightning.setups import refuse_unsupported, resolve, setup_name
-from mnist_lightning.step_parts import StepParts
-from mnist_lightning.stopping import Stopped
-from mnist_lightning.warm_up import WarmUp
+from mnist_lightning.runs.resuming import (
+    adopt_settings,
+    read_checkpoint,
+    refuse_other_data,
+    refuse_other_network,
+    refuse_other_setup,
+    trained_on,
+)
+from mnist_lightning.runs.setups import refuse_unsupported, resolve, setup_name
+from mnist_lightning.speed.warm_up import WarmUp
+from mnist_lightning.views.board import Board
+from mnist_lightning.views.console import silence_noise
+from mnist_lightning.views.predictions import PredictionWriter, refuse_bad_place
+from mnist_lightning.views.progress import FitProgress
 
 PROGRAM = "python -m mnist_lightning"
 TRAINER = {

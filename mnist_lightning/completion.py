@@ -7,10 +7,11 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import ArgsType
 
-from mnist_lightning import cli, function_command
-from mnist_lightning.__main__ import COMMANDS
+from mnist_lightning import cli
+from mnist_lightning.commands import COMMANDS
+from mnist_lightning.parsing import function_command
 from mnist_lightning.report.command import report
-from mnist_lightning.study import study
+from mnist_lightning.study.command import study
 
 PROGRAM = "mnist-lightning"  # shells complete the names of programs, which `python -m …` is not
 TOO_DEEP = ("trainer.strategy",)  # all settings of all its classes, and theirs, are 70 MB

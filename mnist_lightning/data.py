@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.mnist_files import MissingFilesError, ensure_files
-from mnist_lightning.own_images import OwnImages, read_images
 from mnist_lightning.sampler import GlobalBatchSampler, Share
+from mnist_lightning.sources.mnist_files import MissingFilesError, ensure_files
+from mnist_lightning.sources.own_images import OwnImages, read_images
 
 CLASSES = 10
 IMAGE_SIZE = 28

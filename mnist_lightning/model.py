@@ -7,12 +7,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
-from mnist_lightning.compiler import compiler_problem
 from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
 from mnist_lightning.dropout import draw_key, dropout
 from mnist_lightning.errors import SettingError
-from mnist_lightning.optimizer import CompiledAdadelta
-from mnist_lightning.pooling import FusedPoolReLUDropout, pool_relu_dropout
+from mnist_lightning.speed.adadelta import CompiledAdadelta
+from mnist_lightning.speed.compiler import compiler_problem
+from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu_dropout
 
 
 class MNISTClassifier(LightningModule):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning import cli, data
-from mnist_lightning.mnist_files import MD5
+from mnist_lightning.sources.mnist_files import MD5
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import SMALL
 
-from mnist_lightning import __main__
+from mnist_lightning import commands
 
 FIT = ["fit", *SMALL]
 
@@ -138,7 +138,7 @@ def test_a_bad_setting_is_one_sentence(command, monkeypatch, capfd, args, says):
     there = sorted(os.listdir())
     monkeypatch.setattr("sys.argv", ["mnist-lightning", *args])
 
-    assert __main__.main() == 2
+    assert commands.main() == 2
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error

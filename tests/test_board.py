@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from mnist_lightning import board, pictures
 from mnist_lightning.callbacks import WallClock
+from mnist_lightning.views import board, pictures
 
 METRICS = {
     *("train/loss", "train/accuracy", "val/loss", "val/accuracy"),

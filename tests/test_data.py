@@ -5,8 +5,8 @@ from torchvision.datasets import MNIST
 from mnist_lightning import data
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
-from mnist_lightning.mnist_files import MD5
 from mnist_lightning.sampler import GlobalBatchSampler
+from mnist_lightning.sources.mnist_files import MD5
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from conftest import PROJECT, SMALL
 from processes import Started
 from test_fit import results, same_weights, weights
 
-from mnist_lightning.checkpoint_file import CheckpointFile
+from mnist_lightning.durability.checkpoint_file import CheckpointFile
 from mnist_lightning.errors import SettingError
 
 LONG = [*SMALL, "--trainer.accelerator=cpu", "--trainer.max_epochs=60"]

@@ -5,12 +5,12 @@ import sys
 import pytest
 from conftest import spawn
 
-from mnist_lightning.__main__ import COMMANDS
+from mnist_lightning.commands import COMMANDS
 
 
 def test_help_lists_the_commands_and_imports_no_torch():
     code = (
-        "import sys; sys.argv = ['mnist-lightning', '--help']; from mnist_lightning.__main__ import main; "
+        "import sys; sys.argv = ['mnist-lightning', '--help']; from mnist_lightning.commands import main; "
         "code = main(); heavy = {'torch', 'lightning', 'jsonargparse'} & set(sys.modules); sys.exit(code or bool(heavy))"
     )
     done = subprocess.run(

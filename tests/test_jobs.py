@@ -5,7 +5,7 @@ import os
 import pytest
 from jsonargparse import Namespace
 
-from mnist_lightning.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
+from mnist_lightning.runs.jobs import JOB, follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",

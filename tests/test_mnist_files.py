@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import MNIST
 
-from mnist_lightning import mnist_files
 from mnist_lightning.errors import SettingError
-from mnist_lightning.mnist_files import MissingFilesError, ensure_files
+from mnist_lightning.sources import mnist_files
+from mnist_lightning.sources.mnist_files import MissingFilesError, ensure_files
 
 CONTENT = {name: f"content of {name}".encode() * 50 for name in mnist_files.MD5}
 FIRST, *_, LAST = CONTENT

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.own_images import as_mnist, read_images
+from mnist_lightning.sources.own_images import as_mnist, read_images
 
 
 def seen(folder: Path, picture: Image.Image, name: str = "picture.png", **how: object) -> np.ndarray:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lightning.dropout import draw_key
-from mnist_lightning.pooling import FusedPoolReLUDropout, pool_relu_dropout
+from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu_dropout
 
 KEY = draw_key((0, 1, 2, 1), torch.device("cpu"))
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mnist_lightning.quiet import silence_noise
+from mnist_lightning.views.console import silence_noise
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_advertising_is_silent_and_news_is_not(caplog, message, shown):
 
 def test_warnings_about_the_users_settings_show():
     code = (
-        "import warnings; from mnist_lightning.quiet import silence_noise; silence_noise(); "
+        "import warnings; from mnist_lightning.views.console import silence_noise; silence_noise(); "
         "warnings.warn('The \\'train_dataloader\\' does not have many workers which may be a bottleneck.'); "
         "warnings.warn('You have overridden your own setting')"
     )

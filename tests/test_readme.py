@@ -77,7 +77,8 @@ def test_every_path_in_the_layout_exists():
         path = PROJECT / (folder + name if indent else name)
         assert path.exists(), path
     package = PROJECT / "mnist_lightning"
-    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"} | {"report/"}
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    modules |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert modules == {name for indent, name in names if len(indent) == 4}
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lightning import cli
 from mnist_lightning.data import Digits
-from mnist_lightning.setups import setup_name
+from mnist_lightning.runs.setups import setup_name
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

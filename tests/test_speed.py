@@ -16,8 +16,8 @@ from test_fit import RUNS, SMALL_FIT, results, scalars, weights
 from mnist_lightning import model as model_module
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.optimizer import CompiledAdadelta
-from mnist_lightning.warm_up import WarmUp
+from mnist_lightning.speed.adadelta import CompiledAdadelta
+from mnist_lightning.speed.warm_up import WarmUp
 
 
 def test_compiled_and_uncompiled_runs_agree(command):
@@ -123,7 +123,7 @@ def test_a_machine_without_a_compiler_trains_and_says_so_once(command, monkeypat
 
 def test_the_compiler_is_really_tried(tmp_path):
     environment = {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "CXX": "none"}
-    code = "from mnist_lightning.compiler import compiler_problem as p; print(p('cpu'))"
+    code = "from mnist_lightning.speed.compiler import compiler_problem as p; print(p('cpu'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -140,7 +140,7 @@ def test_freed_memory_is_kept(tmp_path):
     """A tensor of 64 MB, freed and made again, faults no new pages in."""
     code = """
 import resource
-from mnist_lightning.allocator import keep_freed_memory
+from mnist_lightning.speed.allocator import keep_freed_memory
 {}keep_freed_memory()
 import torch
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt

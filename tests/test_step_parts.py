@@ -9,9 +9,9 @@ import torch
 from conftest import SMALL
 from torch import nn
 
-from mnist_lightning import load, neighbours, step_parts
-from mnist_lightning.neighbours import Neighbours
-from mnist_lightning.step_parts import StepParts
+from mnist_lightning.measure import load, neighbours, step_parts
+from mnist_lightning.measure.neighbours import Neighbours
+from mnist_lightning.measure.step_parts import StepParts
 
 
 def make_trainer(now, device="cpu"):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning import function_command, paper
+from mnist_lightning import paper
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing import function_command
 from mnist_lightning.report import page
 from mnist_lightning.report.runs import Column, Run, columns, read_runs
 from mnist_lightning.report.seeds import scatter

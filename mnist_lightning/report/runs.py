@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.layout import SUMMARY
+from mnist_lightning.runs.layout import SUMMARY
 
 # Settings of a run that make no column: they are its row, its seed, its setup or its place.
 NO_COLUMN = (

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+import mnist_lightning
+
 PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics")
 
 
@@ -56,11 +58,11 @@ def _processor() -> str:
 
 def _commit() -> str:
     """The checkout's commit, `+` if the code differs from it; empty for an installed package."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
+    package = Path(mnist_lightning.__file__).parent
+    if not (package.parent / ".git").exists():
         return ""
-    commit = _output("git", "-C", str(here), "rev-parse", "--short=12", "HEAD")
-    changed = _output("git", "-C", str(here), "status", "--porcelain", "--untracked-files=no", ".")
+    commit = _output("git", "-C", str(package), "rev-parse", "--short=12", "HEAD")
+    changed = _output("git", "-C", str(package), "status", "--porcelain", "--untracked-files=no", ".")
     return f"{commit}+" if commit and changed else commit
 
 

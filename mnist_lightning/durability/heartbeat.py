@@ -14,8 +14,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.errors import SettingError
-from mnist_lightning.stopping import Stopped
 
 BEAT = 1.0  # seconds
 SILENT_BEATS = 30  # after which a process counts as lost

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mnist_lightning.cli import MNISTCLI
-from mnist_lightning.quiet import silence_noise
+from mnist_lightning.views.console import silence_noise
 
 
 class _ParsesAlone(MNISTCLI):

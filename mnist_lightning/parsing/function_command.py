@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser
 
-from mnist_lightning.config_file import refuse_bad_configs
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.config_file import refuse_bad_configs
 
 
 class Parser(ArgumentParser):

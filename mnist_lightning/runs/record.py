@@ -14,11 +14,11 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.alone import alone_in, hold
 from mnist_lightning.callbacks import WallClock
+from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import SettingError
-from mnist_lightning.layout import SUMMARY
-from mnist_lightning.machine import describe_machine
+from mnist_lightning.measure.machine import describe_machine
+from mnist_lightning.runs.layout import SUMMARY
 
 VALIDATION = ("val/loss", "val/accuracy")
 LOGGER = {

@@ -9,10 +9,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lightning import pictures
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Batch
-from mnist_lightning.run import RunRecord, command_line, median_times, run_folder
+from mnist_lightning.runs.record import RunRecord, command_line, median_times, run_folder
+from mnist_lightning.views import pictures
 
 # A page of what one compares between runs: titles, and the metrics on each chart.
 LAYOUT = {

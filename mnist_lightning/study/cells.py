@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning.layout import SUMMARY, run_name
+from mnist_lightning.runs.layout import SUMMARY, run_name
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning import load
+from mnist_lightning.measure import load
 
 
 class Neighbours(Callback):

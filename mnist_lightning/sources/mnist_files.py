@@ -13,7 +13,7 @@ from pathlib import Path
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-from mnist_lightning.alone import alone_in
+from mnist_lightning.durability.locks import alone_in
 from mnist_lightning.errors import SettingError
 
 MD5 = {

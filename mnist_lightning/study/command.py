@@ -11,13 +11,13 @@ from typing import IO, Any
 
 import yaml
 
-from mnist_lightning import function_command
-from mnist_lightning.alone import held
-from mnist_lightning.cells import Cell, grid
+from mnist_lightning.durability.locks import held
+from mnist_lightning.durability.signals import STUDY, Stopped
 from mnist_lightning.errors import SettingError
-from mnist_lightning.layout import SUMMARY
-from mnist_lightning.load import busy_cores
-from mnist_lightning.stopping import STUDY, Stopped
+from mnist_lightning.measure.load import busy_cores
+from mnist_lightning.parsing import function_command
+from mnist_lightning.runs.layout import SUMMARY
+from mnist_lightning.study.cells import Cell, grid
 
 PAPERS_BATCH_SIZES = [32, 64, 128, 256, 512, 1024, 2048]
 BUSY = 0.25  # cores; more than this before a cell is worth a warning
@@ -166,7 +166,7 @@ def _refuse_changed(finished: list[Cell]) -> None:
     if not finished:
         return
     answer = subprocess.run(
-        [sys.executable, "-m", "mnist_lightning.planned"],
+        [sys.executable, "-m", "mnist_lightning.study.planned"],
         input=json.dumps([cell.arguments for cell in finished]),
         check=False,
         capture_output=True,

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.run import refuse_unwritable
+from mnist_lightning.runs.record import refuse_unwritable
 
 ENLARGED = 3  # times, on the sheet
 COLUMNS = 8  # of the sheet

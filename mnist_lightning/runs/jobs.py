@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from mnist_lightning.checkpoint_file import LAST
-from mnist_lightning.layout import SUMMARY
+from mnist_lightning.durability.checkpoint_file import LAST
+from mnist_lightning.runs.layout import SUMMARY
 
 JOB = "job.txt"  # in a run's folder, which job began it
 
