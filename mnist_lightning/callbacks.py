@@ -1,5 +1,8 @@
-"""The wall clock of the experiment, and the signals that stop it."""
+"""The wall clock of the experiment, and what stops it."""
 
+import signal
+import statistics
+import threading
 from time import perf_counter
 from typing import Any
 
@@ -7,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.data import Batch
-from mnist_lightning.durability.signals import stop_on_signals
+from mnist_lightning.durability.signals import SIGNALS, stop_on_signals
 
 
 class WallClock(Callback):
@@ -63,6 +66,15 @@ class WallClock(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({"seconds/fit": self.fit}, step=len(self.epochs))
 
+    def by_epoch(self) -> dict[str, list[float]]:
+        """Each of the times, epoch by epoch."""
+        names = self.epochs[0] if self.epochs else {}
+        return {name: [epoch[name] for epoch in self.epochs] for name in names}
+
+    def medians(self) -> dict[str, float]:
+        """The median over the epochs of each of the times."""
+        return {name: statistics.median(values) for name, values in self.by_epoch().items()}
+
     def state_dict(self) -> dict[str, Any]:
         return {"fit": self.fit, "epochs": self.epochs}
 
@@ -77,16 +89,34 @@ class WallClock(Callback):
 
 
 class StopSignals(Callback):
-    """Takes SIGTERM back from Lightning, whose handler waits for the other processes, which may never come."""
+    """Lets SIGINT and SIGTERM end a fit in order, and gives both back at its end.
+
+    Lightning takes SIGTERM at the start of each stage; its handler waits for the other processes, which may never
+    come. A program that is no main thread is left as it is, since Python sets handlers in that thread alone.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {signum: signal.getsignal(signum) for signum in SIGNALS}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        stop_on_signals()
+        self._take()
 
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        stop_on_signals()
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
-    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        stop_on_signals()
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._give_back()
 
-    def on_predict_start(self, trainer: Trainer, module: LightningModule) -> None:
-        stop_on_signals()
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self._give_back()
+
+    def _take(self) -> None:
+        if self.before:
+            stop_on_signals()
+
+    def _give_back(self) -> None:
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)

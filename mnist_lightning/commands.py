@@ -1,12 +1,17 @@
-"""The commands: answers `--help` at once and starts everything else."""
+"""The six commands: `--help` is answered at once, and everything else is started."""
 
 import os
 import sys
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mnist_lightning.durability.signals import Stopped, end_with_parent, stop_on_signals, watch_signals
+from mnist_lightning.errors import sentence
+from mnist_lightning.runs.program import PROGRAM, command
 from mnist_lightning.speed.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
 
 
 class Command(NamedTuple):
@@ -37,42 +42,53 @@ def usage() -> str:
     lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: python -m mnist_lightning COMMAND [--help] [--config FILE] [--GROUP.SETTING VALUE ...]",
+            f"usage: {command('COMMAND')} [--help] [--config FILE] [--GROUP.SETTING VALUE ...]",
             "",
             "Train the paper's CNN on MNIST and time it.",
             "",
             "commands:",
             *lines,
             "",
-            "`python -m mnist_lightning COMMAND --help` lists a command's settings with their defaults,",
-            "`python -m mnist_lightning --print_completion {bash,zsh}` prints what completes them in a shell.",
+            f"`{command('COMMAND')} --help` lists a command's settings with their defaults.",
         ]
     )
 
 
-def main() -> int:
-    """Runs the command named by the first argument; imports torch only for a command that needs it."""
-    command = sys.argv[1] if len(sys.argv) > 1 else None
-    if command in ("-h", "--help"):
+def main(
+    model: "type[LightningModule] | None" = None, data: "type[LightningDataModule] | None" = None
+) -> int:
+    """Runs the command named by the first argument; imports torch only for a command that needs it.
+
+    Args:
+        model: A class to train in the place of `MNISTClassifier`.
+        data: A class to take the images from in the place of `MNISTDataModule`.
+
+    Returns:
+        The exit code: 0, 1 if a cell of a study failed, 2 for an error that the user can mend, 128 and the signal's
+        number if a signal stopped the command.
+    """
+    classes = {"model": model, "data": data}
+    own = {name: kind for name, kind in classes.items() if kind is not None}
+    if own:
+        PROGRAM[1:] = [sys.argv[0]]
+    name = sys.argv[1] if len(sys.argv) > 1 else None
+    if name in ("-h", "--help"):
         print(usage())
         return 0
-    if command == "--print_completion":
-        if sys.argv[2:] not in (["bash"], ["zsh"]):
-            print("error: --print_completion needs the name of a shell: bash or zsh.", file=sys.stderr)
-            return 2
-        return import_module("mnist_lightning.completion").main()
-    if command not in COMMANDS:
+    if name not in COMMANDS:
         print(usage(), file=sys.stderr)
-        reason = f"{command!r} is not a command" if command else "a command is needed"
+        reason = f"{name!r} is not a command" if name else "a command is needed"
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     keep_freed_memory()
     stop_on_signals()
     watch_signals()
     end_with_parent()
+    module = COMMANDS[name].module
     try:
-        return import_module(COMMANDS[command].module).main()
+        run = import_module(module).main
+        return run(**own) if module == "mnist_lightning.cli" else run()
     except Stopped as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"\nstopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)
+            print(f"\nstopped by {sentence(stop)}", file=sys.stderr)
         return stop.exit_code

@@ -48,23 +48,24 @@ class MNISTClassifier(LightningModule):
     ) -> None:
         super().__init__()
         side = (IMAGE_SIZE - 2 * (kernel_size - 1)) // pool_size if pool_size > 0 else 0
-        for name, valid, remedy in (
-            ("channels", min(channels) >= 1, "give two positive numbers"),
-            ("kernel_size", kernel_size >= 1, "give a positive number"),
-            ("pool_size", pool_size >= 1, "give a positive number"),
-            ("pool_size", side >= 1, "nothing is left of the image: make it or model.kernel_size smaller"),
-            ("hidden", hidden >= 1, "give a positive number"),
+        for name, value, valid, remedy in (
+            ("channels", channels, min(channels) >= 1, "give two positive numbers"),
+            ("kernel_size", kernel_size, kernel_size >= 1, "give a positive number"),
+            ("pool_size", pool_size, pool_size >= 1, "give a positive number"),
             (
-                "dropout",
-                all(0 <= rate < 1 for rate in dropout),
-                "give two rates from 0 up to, not including, 1",
+                "pool_size",
+                pool_size,
+                side >= 1,
+                "nothing is left of the image: make it or model.kernel_size smaller",
             ),
-            ("learning_rate", learning_rate > 0, "give a positive number"),
-            ("rho", 0 <= rho <= 1, "give a number from 0 to 1"),
-            ("eps", eps > 0, "give a positive number"),
+            ("hidden", hidden, hidden >= 1, "give a positive number"),
+            ("dropout", dropout, all(0 <= rate < 1 for rate in dropout), "give two rates from 0 to below 1"),
+            ("learning_rate", learning_rate, learning_rate > 0, "give a positive number"),
+            ("rho", rho, 0 <= rho <= 1, "give a number from 0 to 1"),
+            ("eps", eps, eps > 0, "give a positive number"),
         ):
             if not valid:
-                raise SettingError(f"model.{name} is {locals()[name]}: {remedy}.")
+                raise SettingError(f"model.{name} is {value}: {remedy}.")
         self.save_hyperparameters()
 
         self.conv1 = nn.Conv2d(1, channels[0], kernel_size)

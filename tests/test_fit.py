@@ -11,7 +11,8 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning.runs.record import RunRecord, write_summary
+from mnist_lightning.runs.record import RunRecord
+from mnist_lightning.runs.summary import write_summary
 
 BY_EPOCH = {
     "train/loss",

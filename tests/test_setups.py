@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lightning import cli
 from mnist_lightning.data import Digits
+from mnist_lightning.runs.folder import RunFolder
 from mnist_lightning.runs.setups import setup_name
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -30,7 +31,7 @@ def trainer_of(tmp_path, monkeypatch):
     def resolve(*args):
         monkeypatch.setattr(sys, "argv", ["mnist-lightning", "fit", *map(str, args)])
         with pytest.raises(Resolved) as resolved:
-            cli.MNISTCLI()
+            cli.main()
         return resolved.value.args[0]
 
     return resolve
@@ -72,7 +73,8 @@ def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
     assert (getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]) == devices
     assert trainer.accelerator.name() == accelerator
     assert setup_name(trainer) == setup
-    assert trainer.loggers[0].name == f"{setup}/batch_size=0128/seed=0"
+    (folder,) = (callback for callback in trainer.callbacks if isinstance(callback, RunFolder))
+    assert folder.loggers[0].name == f"{setup}/batch_size=0128/seed=0"
 
     data.trainer = trainer
     data.prepare_data()

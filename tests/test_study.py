@@ -16,8 +16,10 @@ from conftest import PROJECT
 from processes import in_folder, wait_for
 
 from mnist_lightning.durability.signals import Stopped
+from mnist_lightning.paper import BATCH_SIZES
 from mnist_lightning.study import command as study
-from mnist_lightning.study.cells import grid
+from mnist_lightning.study.cells import Cell, grid
+from mnist_lightning.study.checks import without_hardware
 
 CONFIGS = PROJECT / "configs"
 # A stand-in for Python that leaves what a `fit` of the same arguments leaves; batch size 13 fails.
@@ -44,9 +46,9 @@ def fake_fit(tmp_path, monkeypatch):
     script.write_text(FIT.format(python=sys.executable))
     script.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(study, "busy_cores", lambda: 0.0)
-    monkeypatch.setattr(study, "_refuse_changed", lambda finished: None)
+    monkeypatch.setattr(study, "refuse_changed", lambda finished: None)
     return lambda: Path("ran").read_text().splitlines() if Path("ran").exists() else []
 
 
@@ -85,7 +87,7 @@ def test_the_shipped_grids_are_made_of_what_is_there():
         assert all((PROJECT / setup).is_file() for setup in settings["setups"])
     assert settings["batch_sizes"] == [128]
     paper = yaml.safe_load((CONFIGS / "paper.yaml").read_text())
-    assert paper["batch_sizes"] == study.PAPERS_BATCH_SIZES
+    assert paper["batch_sizes"] == list(BATCH_SIZES)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_cell_that_runs_elsewhere_and_a_study_that_does_are_left_alone(fake_fi
 
 
 def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, capsys):
-    monkeypatch.setattr(study, "_without_hardware", lambda setups: ["2xgpu"])
+    monkeypatch.setattr(study, "without_hardware", lambda setups: ["2xgpu"])
     arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xgpu.yaml]"]
     assert run(monkeypatch, *arguments, "--batch_sizes=[32, 64]") == 0
     assert capsys.readouterr().out.count("2xgpu") == 1
@@ -178,7 +180,7 @@ def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, c
 
 def test_a_study_without_validations_is_told(fake_fit, monkeypatch, capsys):
     metrics = {"seconds/fit": 60.0, "seconds/warm_up": 0.0}
-    monkeypatch.setattr(study, "_summary", lambda cell: {"metrics": metrics})
+    monkeypatch.setattr(Cell, "summary", lambda cell: {"metrics": metrics})
     config = ["--setups", f"[{CONFIGS / '1xcpu.yaml'}]", "--batch_sizes=[32]"]
     assert run(monkeypatch, "--name=blind", *config) == 0
     assert "seed 0: 60.0 s, no validation" in capsys.readouterr().out
@@ -197,8 +199,8 @@ def test_gpus_are_counted(monkeypatch):
     setups = [CONFIGS / f"{name}.yaml" for name in ("1xcpu", "1xgpu", "2xgpu")]
     for said, missing in answers.items():
         answer = subprocess.CompletedProcess([], 0, said, "")
-        monkeypatch.setattr(study.subprocess, "run", lambda *_, answer=answer, **__: answer)
-        assert study._without_hardware(setups) == missing
+        monkeypatch.setattr(subprocess, "run", lambda *_, answer=answer, **__: answer)
+        assert without_hardware(setups) == missing
 
 
 def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch, capsys, tmp_path):
@@ -242,7 +244,7 @@ def test_a_study_that_is_stopped_stops_its_cell(fake_fit, monkeypatch, tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
     assert stopped.value.exit_code == 130
-    assert "goes on with the cells that are left" in stopped.value.advice
+    assert "goes on with the cells that are left" in stopped.value.__notes__[0]
     assert not Path("/proc", Path("pid").read_text()).exists()
 
 

@@ -9,8 +9,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lightning.errors import SettingError
-
-LAST = "last.ckpt"
+from mnist_lightning.runs.layout import LAST
 
 
 class CheckpointFile(TorchCheckpointIO):
@@ -36,8 +35,8 @@ class CheckpointFile(TorchCheckpointIO):
             file.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content.getbuffer())
             os.replace(part, file)
-            if file.name != LAST:
-                _point(file.with_name(LAST), file)
+            if file.name != LAST.name:
+                _point(file.with_name(LAST.name), file)
         except OSError as error:
             _remove(part)
             raise SettingError(

@@ -1,5 +1,6 @@
 """Notices when another process of the run is lost: a collective operation would wait for it, for half an hour."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -32,6 +33,7 @@ class Heartbeat(Callback):
     def __init__(self) -> None:
         self.peers: dict[int, socket.socket] = {}
         self.children: list[subprocess.Popen] = []
+        self.patience = 30.0  # seconds that the processes that this one started may take to end after it
         self.ending = threading.Event()  # this process ends of itself
         self.noticed = threading.Event()  # another one has not ended in order
         self.speaking = threading.Lock()
@@ -45,12 +47,14 @@ class Heartbeat(Callback):
             # Lightning's own observer would kill this process without a word; without children it retires.
             self.children = list(launcher.procs)
             launcher.procs.clear()
+            atexit.register(self.end_children)
         self._connect(trainer)
         for rank, peer in self.peers.items():
             threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self.patience = 3.0
         # An operation that fails because of another process must not be told as an error of this one.
         victim = not isinstance(exception, SettingError | Stopped) and self.peers and self.noticed.wait(2)
         if victim:
@@ -60,13 +64,9 @@ class Heartbeat(Callback):
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._end(DONE)
 
-    def end_children(self, patience: float) -> None:
-        """Waits until the processes that this one started have ended, and kills those that have not in time.
-
-        Args:
-            patience: Seconds, for all of them together.
-        """
-        deadline = time.monotonic() + patience
+    def end_children(self) -> None:
+        """Waits until the processes that this one started have ended, and kills those that have not in time."""
+        deadline = time.monotonic() + self.patience
         for child in self.children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
@@ -164,5 +164,6 @@ class Heartbeat(Callback):
                 flush=True,
             )
             self._tell(LOST + b"%d;" % rank)
-            self.end_children(0)
+            self.patience = 0.0
+            self.end_children()
             os._exit(1)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 STAT = Path("/proc/stat")
+BUSY = 0.25  # cores; if other programs keep more than this busy, times are not to be trusted
 
 
 def machine_seconds() -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """The user's config files, looked at before they are parsed."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -41,6 +42,15 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
         if not isinstance(settings, dict) or not settings:
             what = "is empty" if not settings else f"holds a {type(settings).__name__}"
             raise SettingError(f"config {name} {what}: it must hold settings, such as a run's config.yaml.")
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        nested = isinstance(value, dict) and value
+        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return found
 
 
 def _configs(arguments: Sequence[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mnist_lightning import paper
+from mnist_lightning.measure.load import BUSY
 from mnist_lightning.report.claims import CLAIMS, Table, Tables, Verdict
 from mnist_lightning.report.runs import Column, Run
 from mnist_lightning.report.seeds import Difference, Scatter, differences, half_width, scatter
@@ -25,7 +26,6 @@ METRICS = {  # Table: metric, title, format
 }
 PAPERS = {"I": paper.SECONDS, "II": paper.ACCURACY, "III": paper.LOSS}
 TARGET = 0.99
-BUSY = 0.25  # cores that others may take of a run whose time is to be trusted
 NAMED = 6
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import SUMMARY
 
 # Settings of a run that make no column: they are its row, its seed, its setup or its place.
@@ -162,7 +163,7 @@ def _read(path: Path) -> Run:
         config = yaml.load((path.parent / "config.yaml").read_text(), Loader=_LOADER)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingError(f"logs holds {path.parent}, which cannot be read ({error}): remove it.") from error
-    settings = {name: value for name, value in _flat(config).items() if not name.startswith(NO_COLUMN)}
+    settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
     settings["trainer.precision"] = summary["machine"]["precision"]
     settings["trainer.max_epochs"] = summary["epochs"]
     settings["data.source"] = summary["data"]
@@ -178,16 +179,6 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def _identity(run: Run) -> tuple[str, int, str]:
     settings = sorted((name, _text(value)) for name, value in run.settings.items())
     return run.summary["setup"], run.batch_size, f"{run.seed} {settings}"
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _text(value: Any) -> str:

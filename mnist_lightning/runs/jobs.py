@@ -6,8 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from mnist_lightning.durability.checkpoint_file import LAST
-from mnist_lightning.runs.layout import SUMMARY
+from mnist_lightning.runs.layout import LAST, SUMMARY
 
 JOB = "job.txt"  # in a run's folder, which job began it
 
@@ -61,5 +60,5 @@ def interrupted_checkpoint(runs: Path, job: str) -> Path | None:
         job: As `job_name` gives it.
     """
     own = [path.parent for path in runs.glob(f"*/{JOB}") if path.read_text() == job]
-    last = [run / "checkpoints" / LAST for run in own if not (run / SUMMARY).exists()]
+    last = [run / LAST for run in own if not (run / SUMMARY).exists()]
     return max((path for path in last if path.exists()), key=lambda path: path.stat().st_mtime, default=None)

@@ -1,6 +1,9 @@
 """What a checkpoint fixes of the command that goes on from it."""
 
+import json
+import os
 import pickle
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,49 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 
-from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.jobs import follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
+from mnist_lightning.runs.layout import CONFIG, run_name, run_of_checkpoint
+from mnist_lightning.runs.setups import refuse_other_setup, resolve, setup_name
 
-DATA = MNISTDataModule.__qualname__  # where Lightning keeps the data module's state
+
+def effective_arguments(
+    argv: Sequence[str],
+    parse: Callable[[list[str]], Namespace],
+    environment: Mapping[str, str] = os.environ,
+) -> list[str]:
+    """A command line with everything in it that a checkpoint fixes.
+
+    A job that is started again goes on from the checkpoint that it left. A resumed run goes on with its own config
+    where no other is named. The settings that shaped a checkpoint come first, so that what the user gives wins and
+    `refuse_contradictions` finds it.
+
+    Args:
+        argv: The command line, without the program's name; not changed.
+        parse: Parses a command line; the settings of a command are under its name.
+        environment: Of this process.
+
+    Raises:
+        SettingError: If the command needs a checkpoint and has none, or the checkpoint would not serve.
+    """
+    command, *rest = argv
+    config = parse([command, *rest])[command]
+    if command == "fit" and config.ckpt_path is None and may_have_begun(environment):
+        last = _checkpoint_of_this_job(config, environment)
+        if last is not None:
+            rest.append(f"--ckpt_path={last}")
+            config.ckpt_path = str(last)
+    if config.ckpt_path is None:
+        if command != "fit":
+            raise SettingError(f"{command} needs ckpt_path: name a file such as <run>/checkpoints/last.ckpt.")
+        return [command, *rest]
+    checkpoint = read_checkpoint(config.ckpt_path, resume=command == "fit")
+    trained = _settings(checkpoint, resume=command == "fit")
+    first = [f"--{name}={json.dumps(value)}" for name, value in trained.items()]
+    run = run_of_checkpoint(config.ckpt_path) if command == "fit" else None
+    if run is not None and config.config is None:
+        first.append(f"--config={run / CONFIG}")
+    return [command, *first, *rest]
 
 
 def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
@@ -34,15 +76,13 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
         raise SettingError(
             f"ckpt_path is {path}, which cannot be read as a checkpoint: name one that fit wrote."
         ) from error
-    if not _has(checkpoint, "state_dict", "epoch") or not _has(
-        checkpoint.get("hyper_parameters"), "seed", "rho"
-    ):
+    if not _has(checkpoint, "state_dict", "epoch") or not _has(checkpoint.get("hyper_parameters"), "seed"):
         raise SettingError(f"ckpt_path is {path}, a checkpoint of something else: name one that fit wrote.")
     if resume:
         if not (
             _has(checkpoint.get("callbacks"), "RunRecord", "WallClock")
             and _has(checkpoint.get("datamodule_hyper_parameters"), "batch_size")
-            and _has(checkpoint, DATA, "loops")
+            and _has(checkpoint, "loops")
         ):
             raise SettingError(
                 f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
@@ -54,47 +94,39 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
     return checkpoint
 
 
-def _has(part: Any, *names: str) -> bool:
-    return isinstance(part, dict) and all(name in part for name in names)
-
-
-def adopt_settings(checkpoint: dict[str, Any], typed: Namespace, config: Namespace, resume: bool) -> None:
-    """Takes the settings that shaped the checkpoint into the config.
-
-    Those of the model hold for every command; the global batch size and the seed for a resumed fit.
-
-    Args:
-        checkpoint: As `read_checkpoint` gives it.
-        typed: The settings that the user gave, on the command line or in a file, and no defaults.
-        config: The command's whole config; changed in place.
-        resume: Whether the command goes on training.
+def refuse_contradictions(checkpoint: Mapping[str, Any], config: Namespace, resume: bool) -> None:
+    """Makes sure that a command's settings are those that shaped its checkpoint.
 
     Raises:
-        SettingError: If the user gave one that contradicts the checkpoint.
+        SettingError: If one is not, or a resumed run would train fewer epochs than it has.
     """
-    model = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
-    seed = model.pop("seed")
-    trained = {f"model.{name}": value for name, value in model.items()}
-    if resume:
-        done, wanted = checkpoint["epoch"] + 1, config["trainer.max_epochs"]
-        if wanted is not None and -1 < wanted < done:
-            raise SettingError(
-                f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
-            )
-        trained["data.batch_size"] = checkpoint["datamodule_hyper_parameters"]["batch_size"]
-        trained["seed_everything"] = seed
-        config["model.seed"] = config["data.seed"] = seed
-    for name, value in trained.items():
-        given = typed.get(name)
-        if given is not None and _as_saved(given) != _as_saved(value):
+    done, wanted = checkpoint["epoch"] + 1, config["trainer.max_epochs"]
+    if resume and wanted is not None and -1 < wanted < done:
+        raise SettingError(
+            f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
+        )
+    for name, value in _settings(checkpoint, resume).items():
+        given = config.get(name)
+        if _as_saved(given) != _as_saved(value):
             raise SettingError(
                 f"{name} is {given}, but the checkpoint was trained with {value}: "
                 "leave the setting out, or train anew without ckpt_path."
             )
-        config[name] = value
 
 
-def refuse_other_network(checkpoint: dict[str, Any], model: LightningModule) -> None:
+def refuse_other_run(
+    checkpoint: Mapping[str, Any], model: LightningModule, setup: str, precision: str
+) -> None:
+    """Makes sure that a run would go on with the network, the setup and the precision that it began with.
+
+    Raises:
+        SettingError: If it would not.
+    """
+    refuse_other_network(checkpoint, model)
+    refuse_other_setup(checkpoint["callbacks"]["RunRecord"], setup, precision)
+
+
+def refuse_other_network(checkpoint: Mapping[str, Any], model: LightningModule) -> None:
     """Makes sure that the checkpoint's weights fit the model.
 
     Raises:
@@ -106,41 +138,54 @@ def refuse_other_network(checkpoint: dict[str, Any], model: LightningModule) -> 
         raise SettingError("ckpt_path names a checkpoint of another network: name one that fit wrote.")
 
 
-def refuse_other_setup(checkpoint: dict[str, Any], setup: str, precision: str) -> None:
-    """Makes sure that a run goes on as it began: a time that spans two setups is that of neither.
+def trained_on(checkpoint: Mapping[str, Any], data: object) -> str | None:
+    """Which images a checkpoint was trained on, such as `mnist`; one of weights alone does not tell.
 
-    Raises:
-        SettingError: If it would not.
+    Args:
+        checkpoint: As `read_checkpoint` gives it.
+        data: The data module, under whose class's name Lightning keeps its state.
     """
-    begun = checkpoint["callbacks"]["RunRecord"]
-    for names, now, then in (
-        ("trainer.accelerator and trainer.devices give", setup, begun["setup"]),
-        ("trainer.precision gives", precision, begun["precision"]),
-    ):
-        if now != then:
-            raise SettingError(
-                f"{names} {now}, but the checkpoint's run began as {then}: ask for {then}, "
-                "or train anew without ckpt_path."
-            )
+    return checkpoint.get(type(data).__qualname__, {}).get("found")
 
 
-def trained_on(checkpoint: dict[str, Any]) -> str | None:
-    """Which data a checkpoint was trained on, `mnist` or `sample`; one of weights alone does not tell."""
-    return checkpoint.get(DATA, {}).get("found")
-
-
-def refuse_other_data(checkpoint: dict[str, Any], data: MNISTDataModule) -> None:
+def refuse_other_data(checkpoint: Mapping[str, Any], data: Any) -> None:
     """Makes sure that prepared data are those of the checkpoint.
 
     Raises:
         SettingError: If they are not.
     """
-    trained = trained_on(checkpoint)
+    trained = trained_on(checkpoint, data)
     if data.found != trained:
         raise SettingError(
             f"data.source {data.source} gives {data.found}, but the checkpoint was trained on {trained}: "
             f"ask for {trained}, or train anew without ckpt_path."
         )
+
+
+def _settings(checkpoint: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+    """The settings that shaped a checkpoint: those of the model, and for a resumed fit the batch size and the seed."""
+    model = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+    seed = model.pop("seed")
+    trained = {f"model.{name}": value for name, value in model.items()}
+    if resume:
+        trained["data.batch_size"] = checkpoint["datamodule_hyper_parameters"]["batch_size"]
+        trained["seed_everything"] = seed
+    return trained
+
+
+def _checkpoint_of_this_job(config: Namespace, environment: Mapping[str, str]) -> Path | None:
+    logger = config.trainer.logger
+    if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
+        return None
+    follow_torchrun(config.trainer, environment)
+    name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
+    return interrupted_checkpoint(
+        Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job_name(environment)
+    )
+
+
+def _has(part: Any, *names: str) -> bool:
+    return isinstance(part, dict) and all(name in part for name in names)
 
 
 def _as_saved(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Which setup a command trains on."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jsonargparse import Namespace
@@ -78,3 +79,38 @@ def _is_duration(value: Any) -> bool:
     except (MisconfigurationException, TypeError):
         return False
     return True
+
+
+def refuse_other_setup(begun: Mapping[str, Any], setup: str, precision: str) -> None:
+    """Makes sure that a run goes on as it began: a time that spans two setups is that of neither.
+
+    Args:
+        begun: What the checkpoint says of the run, under `setup` and `precision`.
+        setup: The setup that would go on.
+        precision: Likewise, as Lightning names it.
+
+    Raises:
+        SettingError: If one of the two differs.
+    """
+    for names, now, then in (
+        ("trainer.accelerator and trainer.devices give", setup, begun["setup"]),
+        ("trainer.precision gives", precision, begun["precision"]),
+    ):
+        if now != then:
+            raise SettingError(
+                f"{names} {now}, but the checkpoint's run began as {then}: ask for {then}, "
+                "or train anew without ckpt_path."
+            )
+
+
+def refuse_unequal_shares(batch_size: int, world_size: int) -> None:
+    """Makes sure that all devices get the same number of images of a global batch.
+
+    Raises:
+        SettingError: If they do not.
+    """
+    if batch_size % world_size:
+        raise SettingError(
+            f"data.batch_size {batch_size} cannot be shared by {world_size} devices: "
+            f"give a multiple of {world_size}, or another number of trainer.devices."
+        )

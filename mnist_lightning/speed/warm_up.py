@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnist_lightning.data import Batch
+from mnist_lightning.speed.allocator import keep_freed_memory
 
 
 class WarmUp(Callback):
@@ -21,6 +22,9 @@ class WarmUp(Callback):
 
     def __init__(self) -> None:
         self.seconds = 0.0
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        keep_freed_memory()  # for a Python program; the commands have done so before they imported torch
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         begin = perf_counter()

@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mnist_lightning.runs.layout import SUMMARY, run_name
+from mnist_lightning.runs.program import command
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Cell:
     @property
     def command(self) -> str:
         """What a user would type."""
-        return shlex.join(["python", "-m", "mnist_lightning", *self.arguments])
+        return command(*self.arguments)
 
     @property
     def label(self) -> str:
@@ -69,6 +69,16 @@ class Cell:
         """The folder of its finished run, the newest if there are several."""
         runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
         return max(runs, key=lambda run: (run / SUMMARY).stat().st_mtime, default=None)
+
+    def run(self) -> Path:
+        """As `finished`, of a cell that has finished."""
+        run = self.finished()
+        assert run is not None
+        return run
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of its finished run."""
+        return json.loads((self.run() / SUMMARY).read_text())
 
     def interrupted(self) -> list[Path]:
         """The folders of its runs that did not finish."""

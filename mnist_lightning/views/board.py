@@ -11,7 +11,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Batch
-from mnist_lightning.runs.record import RunRecord, command_line, median_times, run_folder
+from mnist_lightning.runs.folder import run_folder
+from mnist_lightning.runs.program import command_line
+from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.views import pictures
 
 # A page of what one compares between runs: titles, and the metrics on each chart.
@@ -107,7 +109,7 @@ class Board(Callback):
             if f"val/{name}" in metrics
         }
         came_of_it["summary/seconds_fit"] = self.clock.fit
-        came_of_it["summary/images_per_second"] = median_times(self.clock)["images_per_second"]
+        came_of_it["summary/images_per_second"] = self.clock.medians()["images_per_second"]
         before = dict(logger.hparams)
         logger.log_hyperparams(settings, came_of_it, step=trainer.current_epoch)
         logger.hparams = before  # hparams.yaml has them already, by their full names

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.runs.record import refuse_unwritable
+from mnist_lightning.runs.folder import refuse_unwritable
 
 ENLARGED = 3  # times, on the sheet
 COLUMNS = 8  # of the sheet
@@ -70,6 +71,17 @@ class PredictionWriter(BasePredictionWriter):
             png = io.BytesIO()
             contact_sheet(own.images, own.names, taken_for).save(png, "PNG")
             _replace(self.sheet, png.getvalue())
+
+    def on_predict_end(self, trainer: Trainer, module: LightningModule) -> None:
+        super().on_predict_end(trainer, module)
+        if not trainer.is_global_zero:
+            return
+        own = trainer.datamodule.own
+        for name, reason in (own.skipped if own else {}).items():
+            print(f"skipped      {name}: {reason}", file=sys.stderr)
+        print(f"predictions  {self.path}")
+        if own:
+            print(f"sheet        {self.sheet}", flush=True)
 
 
 def refuse_bad_place(path: Path, images: str | None) -> None:

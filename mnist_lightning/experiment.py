@@ -1,0 +1,113 @@
+"""The experiment's Trainer, for the command line and for Python.
+
+from lightning.pytorch import Trainer
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+
+trainer = Trainer(**experiment.trainer_settings(max_epochs=1), callbacks=experiment.callbacks())
+trainer.fit(MNISTClassifier(), MNISTDataModule())
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+from mnist_lightning.callbacks import StopSignals, WallClock
+from mnist_lightning.durability.checkpoint_file import CheckpointFile
+from mnist_lightning.durability.heartbeat import Heartbeat
+from mnist_lightning.measure.neighbours import Neighbours
+from mnist_lightning.measure.step_parts import StepParts
+from mnist_lightning.runs.folder import RunFolder
+from mnist_lightning.runs.record import RunRecord
+from mnist_lightning.speed.warm_up import WarmUp
+from mnist_lightning.views.board import Board
+from mnist_lightning.views.console import silence_noise
+from mnist_lightning.views.progress import FitProgress
+
+TRAINER: dict[str, Any] = {
+    "max_epochs": 10,  # the paper's
+    "devices": 1,  # `auto` would take all GPUs, whatever the batch size
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data module deals the images itself, each once
+    "enable_model_summary": False,
+}
+CHECKPOINT: dict[str, Any] = {
+    # The newest epoch is kept; CheckpointFile points last.ckpt to it.
+    "filename": "{epoch:02d}",
+    # A file that is there already is replaced by the same epoch's.
+    "enable_version_counter": False,
+}
+
+
+def trainer_settings(**changes: Any) -> dict[str, Any]:
+    """The arguments of a Trainer for this experiment; it also keeps the console to what concerns the run.
+
+    Args:
+        changes: Arguments of the Trainer that shall have other values, such as `max_epochs` or `devices`.
+    """
+    silence_noise()
+    plugins = with_plugins(changes.pop("plugins", None))
+    return {**TRAINER, "logger": False, **changes, "plugins": plugins}
+
+
+def with_plugins(given: Any) -> list[Any]:
+    """The Trainer's plugins: those given, which may be one, a list or None, and the experiment's own."""
+    plugins = _listed(given)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(CheckpointFile())
+    if SLURMEnvironment.detect():
+        # Slurm requeues by itself; Lightning's way leaves a file that later runs in the folder would load.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+def with_callbacks(given: Any, loggers: Sequence[Logger], progress: bool) -> list[Callback]:
+    """The Trainer's callbacks for the command line, which makes the one that saves checkpoints by itself.
+
+    Args:
+        given: The user's, which may be one, a list or None; they come first, and run outside the clock at the start.
+        loggers: Of the run.
+        progress: Whether to show a bar, unless the user gives one.
+    """
+    own = _listed(given)
+    has_bar = any(isinstance(callback, ProgressBar) for callback in own)
+    return [*own, *callbacks(loggers, progress=progress and not has_bar, checkpoint=False)]
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list) else [] if given is None else [given]
+
+
+def callbacks(
+    loggers: Sequence[Logger] | None = None, progress: bool = True, checkpoint: bool = True
+) -> list[Callback]:
+    """The experiment's callbacks, in the order in which Lightning asks them at each hook.
+
+    The order matters. Who must act before others can fail or write comes first. What takes time once, and whatever
+    starts with the training, comes before the clock, which therefore starts last. What works at the ends of epochs and
+    of the fit comes after the clock, which therefore stops before it.
+
+    Args:
+        loggers: Of the run; by default one of TensorBoard in the run's folder below `logs/`.
+        progress: Whether to show a bar, or a line an epoch.
+        checkpoint: Whether to save the last epoch.
+    """
+    clock, warm_up, neighbours, parts = WallClock(), WarmUp(), Neighbours(), StepParts()
+    record = RunRecord(clock, warm_up, neighbours, parts)
+    return [
+        StopSignals(),  # takes SIGTERM back from Lightning before anything can wait
+        Heartbeat(),  # knows the other processes before anything waits for them
+        RunFolder(loggers),  # the folder is there before anything is written to it
+        warm_up,  # compiles before the clock starts
+        neighbours,  # counts what other programs take of the time that the clock takes
+        parts,  # its hooks are in place before the first step
+        *([FitProgress()] if progress else []),
+        clock,
+        record,  # reads the clock; logs what ran before the board shows it
+        Board(record, clock),
+        *([ModelCheckpoint(**CHECKPOINT)] if checkpoint else []),  # Lightning asks it last in any case
+    ]

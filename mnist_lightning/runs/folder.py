@@ -1,0 +1,211 @@
+"""A run's folder: reserved before anything is written, dropped if nothing was trained."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from mnist_lightning.durability.locks import alone_in, hold
+from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.jobs import JOB, job_name
+from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_name, run_of_checkpoint
+from mnist_lightning.runs.program import command
+from mnist_lightning.runs.setups import setup_name
+
+# Settings of the Trainer that its attributes tell, for a run that a Python program starts.
+SETTINGS_OF_THE_TRAINER = (
+    "max_epochs",
+    "max_steps",
+    "num_nodes",
+    "limit_train_batches",
+    "limit_val_batches",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+)
+
+
+class RunFolder(Callback):
+    """Gives each fit a folder of its own, before anything is written, and the loggers that write to it.
+
+    A resumed run goes on in its own folder. If a fit ends before its first checkpoint, the folder is removed; if it
+    ends later, the exception gets a note that says how to go on. The Trainer must be made with `logger=False`, since
+    Lightning makes the folders of its loggers before any callback is asked.
+
+    Args:
+        loggers: They are handed to the Trainer; by default one of TensorBoard, below `logs/`.
+    """
+
+    def __init__(self, loggers: Sequence[Logger] | None = None) -> None:
+        self.loggers = loggers
+        self.made: list[Path] = []
+        self.trains = False
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if stage != "fit" or trainer.fast_dev_run:
+            return
+        if not trainer.loggers:
+            trainer.loggers = _tensorboard(trainer) if self.loggers is None else list(self.loggers)
+        if not trainer.is_global_zero:
+            return
+        if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
+            hold(run)  # so that no study takes it for a run that was interrupted
+            return
+        try:
+            self.made = reserve_run_folder(trainer)
+        except FileExistsError as error:
+            raise SettingError(
+                f"trainer.logger names {error.filename}, which is there already: leave out its version."
+            ) from error
+        if self.made and (job := job_name()) is not None:
+            (self.made[0] / JOB).write_text(job)
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        if self.made and run_of_checkpoint(trainer.ckpt_path) is not None:
+            raise SettingError(
+                "ckpt_path was given to Trainer.fit, too late for the run to go on in its own folder: "
+                "set trainer.ckpt_path before you call fit."
+            )
+        run = run_folder(trainer)
+        if run is not None and not (run / CONFIG).exists():
+            (run / CONFIG).write_text(yaml.safe_dump(settings_of(trainer, module), sort_keys=False))
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.trains = True
+        if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
+            (run / SUMMARY).unlink(missing_ok=True)  # a run that trains has not finished
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        if not trainer.is_global_zero or trainer.state.fn != "fit":
+            return
+        run = self.made[0] if self.made else run_folder(trainer)
+        if run is not None and (run / LAST).exists():
+            # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
+            csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
+            other = ["--trainer.logger=TensorBoardLogger"] if csv else []
+            exception.add_note(f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}")
+            return
+        if self.made:
+            drop_run_folder(self.made)
+        if self.trains:
+            exception.add_note("No epoch was finished, and nothing is kept.")
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir`, one process alone may ask."""
+    folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
+    return Path(folders[0]) if folders and not trainer.fast_dev_run else None
+
+
+def _tensorboard(trainer: Trainer) -> list[Logger]:
+    """The logger of a run that a Python program starts, in the folder of the run that it goes on with, if any."""
+    run = run_of_checkpoint(trainer.ckpt_path)
+    if run is None:
+        data = trainer.datamodule
+        name = run_name(setup_name(trainer), data.batch_size, data.seed)
+        return [TensorBoardLogger("logs", name=name, default_hp_metric=False)]
+    epoch = torch.load(trainer.ckpt_path, weights_only=True, mmap=True)["epoch"]
+    return [
+        TensorBoardLogger(
+            run.parent, name="", version=run.name, default_hp_metric=False, purge_step=first_new_epoch(epoch)
+        )
+    ]
+
+
+def first_new_epoch(epoch: int) -> int:
+    """The place on TensorBoard's axis, from 1, of the first epoch after a checkpoint of an epoch, from 0.
+
+    What an interrupted run wrote from there on is purged.
+    """
+    return epoch + 2
+
+
+def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """The settings of a run that a Python program starts, in the form of the command line's `config.yaml`."""
+    data: LightningDataModule = trainer.datamodule
+    kind = trainer.strategy.root_device.type
+    settings = {name: getattr(trainer, name) for name in SETTINGS_OF_THE_TRAINER}
+    settings |= {
+        "accelerator": "gpu" if kind == "cuda" else kind,
+        "devices": trainer.world_size // trainer.num_nodes,
+        "precision": str(trainer.precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    return {
+        "seed_everything": data.seed,
+        "trainer": settings,
+        "model": _plain(module.hparams),
+        # A rerun must see what this run sees, not what `auto` finds on another day.
+        "data": {**_plain(data.hparams), "source": data.found},
+    }
+
+
+def _plain(hyperparameters: Any) -> dict[str, Any]:
+    """Hyperparameters as YAML keeps them, without the seed, which `seed_everything` sets."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in hyperparameters.items()
+        if name != "seed" and not name.startswith("_")
+    }
+
+
+def reserve_run_folder(trainer: Trainer) -> list[Path]:
+    """Makes the folder of a new run. Two runs that start at the same moment get two folders.
+
+    Args:
+        trainer: Its loggers choose the next version.
+
+    Returns:
+        What was made: the run's folder and those above it. Nothing if no logger has a folder.
+
+    Raises:
+        FileExistsError: If the folder that the user named is there already.
+    """
+    with_folders = [logger for logger in trainer.loggers if getattr(logger, "root_dir", None)]
+    if not with_folders:
+        return []
+    root = Path(with_folders[0].root_dir)
+    above = [path for path in (root, *root.parents) if not path.exists()]
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # another run failed, and removed the empty folders
+            root.mkdir(parents=True, exist_ok=True)
+            with alone_in(root):
+                # A logger chooses its version when it is first asked for it, and all are to choose the same.
+                folders = [Path(logger.log_dir) for logger in with_folders]
+                folders[0].mkdir()
+                hold(folders[0])
+                return [folders[0], *above]
+
+
+def drop_run_folder(made: list[Path]) -> None:
+    """Removes the folder of a run, and those above it that were made for it and are empty."""
+    shutil.rmtree(made[0], ignore_errors=True)
+    with contextlib.suppress(OSError):  # another run has come into them
+        for folder in made[1:]:
+            folder.rmdir()
+
+
+def refuse_unwritable(folder: Path, setting: str) -> None:
+    """Makes sure that a folder, or the nearest one above it that is there, can be written to; makes none.
+
+    Raises:
+        SettingError: If it cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise SettingError(
+            f"{setting} is {folder}, but nothing can be written to {there} ({error.strerror}): name another folder."
+        ) from error

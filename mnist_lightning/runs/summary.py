@@ -1,0 +1,45 @@
+"""`summary.json`, and the table that a fit prints at its end."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mnist_lightning.runs.layout import CONFIG, SUMMARY
+from mnist_lightning.runs.program import command
+
+
+def write_summary(run: Path, summary: dict[str, Any]) -> None:
+    """Writes `summary.json` whole or not at all, since a run that has it has finished."""
+    part = run / f".{SUMMARY}"
+    part.write_text(json.dumps(summary, indent=2) + "\n")
+    os.replace(part, run / SUMMARY)
+
+
+def read_summary(run: Path) -> dict[str, Any] | None:
+    """The summary of a run, or None if the run has not finished."""
+    path = run / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def closing_table(summary: dict[str, Any], run: Path | None) -> str:
+    """The paper's three quantities, and the commands that show the run and repeat it."""
+    metrics = summary["metrics"]
+    loss, accuracy = (metrics.get(f"val/{name}") for name in ("loss", "accuracy"))
+    sample = "" if summary["data"] == "mnist" else "  (sample data: not comparable with the paper)"
+    cell = f"{summary['setup']}, batch size {summary['batch_size']}, seed {summary['seed']}"
+    lines = [
+        "",
+        f"  {cell}, {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{sample}",
+        f"  Training time  {metrics['seconds/fit']:10.2f} s  (and {metrics['seconds/warm_up']:.2f} s of warming up before)",
+        f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
+        f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
+    ]
+    if run is not None:
+        lines += ["", f"  run    {run}"]
+        if any(run.glob("events.out.tfevents.*")):
+            lines += [f"  look   tensorboard --logdir {shlex.quote(str(run))}"]
+        if (run / CONFIG).exists():
+            lines += [f"  rerun  {command('fit', '--config', run / CONFIG)}"]
+    return "\n".join(lines)
