@@ -58,9 +58,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="Folder, such as results/<machine>.")
     options = parser.parse_args()
     if not options.keras_python.exists():
-        return refuse(
-            f"keras_python {options.keras_python} is not there: make it as benchmarks/README.md says."
-        )
+        return refuse(f"keras_python {options.keras_python} is not there: make it as benchmarks/README.md says.")
     load = os.getloadavg()[0]
     if load > 0.5:
         return refuse(f"the machine has other work (load {load:.2f}): wait until it is idle.")
@@ -79,10 +77,7 @@ def main() -> int:
     text = page(rates, limits, load, options)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "benchmarks.md").write_text(text)
-    raw = [
-        {"program": name, "batch_size": size, "images_per_second": values}
-        for (name, size), values in rates.items()
-    ]
+    raw = [{"program": name, "batch_size": size, "images_per_second": values} for (name, size), values in rates.items()]
     lines = [json.dumps(line) for line in [*raw, {"gflops": limits}]]
     (options.output / "benchmarks.jsonl").write_text("\n".join(lines) + "\n")
     print(text)
@@ -143,8 +138,7 @@ def page(rates: Rates, limits: dict[str, list[float]], load: float, options: arg
     limit = {precision: statistics.median(values) for precision, values in limits.items()}
     best = {
         precision: max(
-            statistics.median(rates[name, size]) * MFLOP_AN_IMAGE / 1e3 / limit[precision]
-            for size in BATCH_SIZES
+            statistics.median(rates[name, size]) * MFLOP_AN_IMAGE / 1e3 / limit[precision] for size in BATCH_SIZES
         )
         for name, precision in ((OURS, "fp32"), (OURS_BF16, "bf16"))
     }

@@ -17,9 +17,7 @@ def read(path: Path, header: int) -> np.ndarray:
     """The bytes of an IDX file, gzipped or not, behind its header."""
     if path.exists():
         return np.frombuffer(path.read_bytes(), np.uint8, offset=header)
-    return np.frombuffer(
-        gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()), np.uint8, offset=header
-    )
+    return np.frombuffer(gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()), np.uint8, offset=header)
 
 
 options = arguments(__doc__, precisions=("fp32", "bf16"))

@@ -76,9 +76,7 @@ class MNISTCLI(LightningCLI):
         self.save_config_callback = None
         if self.subcommand == "fit" and config.trainer.logger is not False:
             # RunFolder lets no run write over another one.
-            self.save_config_callback = lambda parser, _: SaveConfigCallback(
-                parser, self.saved, overwrite=True
-            )
+            self.save_config_callback = lambda parser, _: SaveConfigCallback(parser, self.saved, overwrite=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -128,9 +126,7 @@ class MNISTCLI(LightningCLI):
     test = partialmethod(evaluate, "test")
 
 
-def main(
-    model: type[LightningModule] = MNISTClassifier, data: type[LightningDataModule] = MNISTDataModule
-) -> int:
+def main(model: type[LightningModule] = MNISTClassifier, data: type[LightningDataModule] = MNISTDataModule) -> int:
     """Runs a command of the Trainer; what the user can mend ends in one sentence on standard error and exit code 2.
 
     Args:

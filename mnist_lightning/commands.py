@@ -25,15 +25,9 @@ COMMANDS = {
     "fit": Command("train the network, validating on the test set after each epoch", "mnist_lightning.cli"),
     "validate": Command("loss and accuracy of a checkpoint, logged as val/…", "mnist_lightning.cli"),
     "test": Command("loss and accuracy of a checkpoint, logged as test/…", "mnist_lightning.cli"),
-    "predict": Command(
-        "write a checkpoint's prediction for each test image to a CSV file", "mnist_lightning.cli"
-    ),
-    "study": Command(
-        "run a grid of setups, batch sizes and seeds, one fit a cell", "mnist_lightning.study.command"
-    ),
-    "report": Command(
-        "set the runs' tables and figures beside the paper's", "mnist_lightning.report.command"
-    ),
+    "predict": Command("write a checkpoint's prediction for each test image to a CSV file", "mnist_lightning.cli"),
+    "study": Command("run a grid of setups, batch sizes and seeds, one fit a cell", "mnist_lightning.study.command"),
+    "report": Command("set the runs' tables and figures beside the paper's", "mnist_lightning.report.command"),
 }
 
 
@@ -54,9 +48,7 @@ def usage() -> str:
     )
 
 
-def main(
-    model: "type[LightningModule] | None" = None, data: "type[LightningDataModule] | None" = None
-) -> int:
+def main(model: "type[LightningModule] | None" = None, data: "type[LightningDataModule] | None" = None) -> int:
     """Runs the command named by the first argument; imports torch only for a command that needs it.
 
     Args:

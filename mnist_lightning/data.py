@@ -135,9 +135,7 @@ class MNISTDataModule(LightningDataModule):
             found = self.trainer.strategy.broadcast(found)
         problem = ""
         try:
-            self.train_digits, self.test_digits = (
-                _load_mnist(self.data_dir) if found == "mnist" else _load_sample()
-            )
+            self.train_digits, self.test_digits = _load_mnist(self.data_dir) if found == "mnist" else _load_sample()
             self.fingerprint = _fingerprint(self.train_digits, self.test_digits)
         except (OSError, RuntimeError, ValueError) as error:
             problem = f"data.data_dir {self.data_dir} cannot be read: {error}"
@@ -160,9 +158,7 @@ class MNISTDataModule(LightningDataModule):
         if self.own is None:
             return self._loader(self.test_digits, shuffle=False)
         unknown = torch.full((len(self.own.images),), -1)
-        return self._loader(
-            Digits(self.own.images, unknown).to(self.trainer.strategy.root_device), shuffle=False
-        )
+        return self._loader(Digits(self.own.images, unknown).to(self.trainer.strategy.root_device), shuffle=False)
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint remembers of its data."""
@@ -188,15 +184,12 @@ class MNISTDataModule(LightningDataModule):
         )
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
-        return DataLoader(
-            digits, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator()
-        )
+        return DataLoader(digits, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator())
 
 
 def _framed(text: str) -> str:
     lines = [
-        textwrap.fill(line, 78, break_on_hyphens=False, break_long_words=False)
-        for line in text.strip().splitlines()
+        textwrap.fill(line, 78, break_on_hyphens=False, break_long_words=False) for line in text.strip().splitlines()
     ]
     return "\n".join(["*" * 78, *lines, "*" * 78])
 

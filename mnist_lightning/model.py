@@ -97,13 +97,9 @@ class MNISTClassifier(LightningModule):
             return
         problem = compiler_problem(device)
         if problem and compile:
-            raise SettingError(
-                f"model.compile is true, but nothing can be compiled here ({problem}): leave it out."
-            )
+            raise SettingError(f"model.compile is true, but nothing can be compiled here ({problem}): leave it out.")
         if problem:
-            rank_zero_warn(
-                f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem})."
-            )
+            rank_zero_warn(f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem}).")
             return
         # A process that fits many times would come to the limit of versions of one function.
         torch.compiler.reset()

@@ -52,9 +52,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
     return run
 
 
-def spawn(
-    folder: Path, *args: object, timeout: float = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def spawn(folder: Path, *args: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m mnist_lightning` in a folder, for so many seconds at most."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", *map(str, args)],

@@ -76,9 +76,7 @@ class Started:
 
     def trainers(self) -> list[int]:
         """The processes that train, in the order of their ranks."""
-        return [
-            pid for pid in self.processes() if b"mnist_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return [pid for pid in self.processes() if b"mnist_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def end(self, within: float) -> tuple[int, str]:
         """Its exit code and what it said, once all of its processes are gone."""

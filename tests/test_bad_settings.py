@@ -175,10 +175,7 @@ def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
 
     # Named or not, what it was trained with goes on.
     assert (
-        command(
-            "fit", "--data.source=sample", "--ckpt_path", last, "--trainer.max_epochs=2", "--model.hidden=16"
-        )
-        == 0
+        command("fit", "--data.source=sample", "--ckpt_path", last, "--trainer.max_epochs=2", "--model.hidden=16") == 0
     )
     assert os.listdir(runs) == ["version_0"]
     state = torch.load(last, weights_only=True)

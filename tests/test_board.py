@@ -109,8 +109,7 @@ def test_an_unfinished_run_has_no_row(command, tmp_path, monkeypatch):
 
 def test_pictures_texts_and_graph_are_there(run, events):
     assert set(events.Tags()["images"]) == {
-        f"what it learned/{name}"
-        for name in ("digits it got most wrong", "confusion matrix", "first filters")
+        f"what it learned/{name}" for name in ("digits it got most wrong", "confusion matrix", "first filters")
     }
     for tag in events.Tags()["images"]:
         (image,) = events.Images(tag)

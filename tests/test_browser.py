@@ -63,9 +63,7 @@ def page(address: str, profile: Path) -> str:
         *("--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"),
         *("--window-size=1400,1600", "--virtual-time-budget=30000", "--dump-dom"),
     ]
-    done = subprocess.run(
-        [BROWSER, *options, address], capture_output=True, text=True, timeout=120, check=True
-    )
+    done = subprocess.run([BROWSER, *options, address], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 
 

@@ -71,12 +71,8 @@ def test_a_batch_is_the_images_of_its_indices():
 
 
 def test_the_training_order_is_that_of_the_seed():
-    first = {
-        seed: next(iter(ready(source="sample", seed=seed).train_dataloader())).indices for seed in (1, 2)
-    }
-    assert (
-        first[1].tolist() == next(iter(GlobalBatchSampler(4000, 128, shuffle=True, seed=1))).indices.tolist()
-    )
+    first = {seed: next(iter(ready(source="sample", seed=seed).train_dataloader())).indices for seed in (1, 2)}
+    assert first[1].tolist() == next(iter(GlobalBatchSampler(4000, 128, shuffle=True, seed=1))).indices.tolist()
     assert first[1].tolist() != first[2].tolist()
 
 

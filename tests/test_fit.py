@@ -36,9 +36,7 @@ AT_THE_END = {
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    points = {
-        tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
+    points = {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     # Files of the same second are read in the order of their names.
     return {tag: sorted(values) for tag, values in points.items()}
 
@@ -116,10 +114,7 @@ def test_config_reruns_bit_for_bit_and_resume_ends_the_same(command):
     assert not same_weights(resumed, whole)
     before = scalars(resumed)["seconds/fit"][0][1]
     last = resumed / "checkpoints" / "last.ckpt"
-    assert (
-        command("fit", "--config", resumed / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=3")
-        == 0
-    )
+    assert command("fit", "--config", resumed / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=3") == 0
     assert sorted(os.listdir(runs)) == ["version_0", "version_1", "version_2"]
     assert results(resumed) == results(whole)
     assert same_weights(resumed, whole)
@@ -163,10 +158,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     assert not (killed / "summary.json").exists()
     assert len(scalars(killed)["val/loss"]) == 2
 
-    assert (
-        command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt")
-        == 0
-    )
+    assert command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt") == 0
     assert [step for step, _ in scalars(killed)["val/loss"]] == [1, 2, 3]
     assert same_weights(killed, whole)
     assert (killed / "summary.json").exists()
@@ -214,9 +206,7 @@ def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnis
     assert set(scalars(run)) == BY_EPOCH | AT_THE_END
 
     assert command("fit", "--ckpt_path", last, *mnist, "--trainer.max_epochs=2") == 2
-    assert (
-        "data.source mnist gives mnist, but the checkpoint was trained on sample" in capsys.readouterr().err
-    )
+    assert "data.source mnist gives mnist, but the checkpoint was trained on sample" in capsys.readouterr().err
     assert (run / "summary.json").read_bytes() == summary
     assert (run / "config.yaml").read_bytes() == config
 
@@ -287,9 +277,7 @@ def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypa
     def full(*_):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr(
-        RunRecord, "on_validation_end", lambda self, trainer, *_: trainer.current_epoch and full()
-    )
+    monkeypatch.setattr(RunRecord, "on_validation_end", lambda self, trainer, *_: trainer.current_epoch and full())
     assert command(*SMALL_FIT, "--trainer.logger=CSVLogger", "--trainer.max_epochs=2") == 2
     last = RUNS / "version_0" / "checkpoints" / "last.ckpt"
     go_on = f"fit --ckpt_path {last} --trainer.logger=TensorBoardLogger"

@@ -13,9 +13,7 @@ def test_help_lists_the_commands_and_imports_no_torch():
         "import sys; sys.argv = ['mnist-lightning', '--help']; from mnist_lightning.commands import main; "
         "code = main(); heavy = {'torch', 'lightning', 'jsonargparse'} & set(sys.modules); sys.exit(code or bool(heavy))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == list(COMMANDS)
 
@@ -51,8 +49,6 @@ def fit_help(tmp_path_factory) -> str:
 
 def test_the_script_is_the_same_program(tmp_path):
     script = os.path.join(os.path.dirname(sys.executable), "mnist-lightning")
-    done = subprocess.run(
-        [script, "--help"], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
-    )
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: python -m mnist_lightning")

@@ -106,9 +106,7 @@ def test_a_damaged_file_is_replaced_by_a_fetched_one(tmp_path, raw, mirror, bad)
 
 def test_a_damaged_file_without_network_is_named_and_kept(tmp_path, raw):
     (raw / LAST).write_bytes(b"half a file")
-    with pytest.raises(
-        SettingError, match=f"{LAST} is damaged .11 bytes.*fetched again.*put a good copy"
-    ) as error:
+    with pytest.raises(SettingError, match=f"{LAST} is damaged .11 bytes.*fetched again.*put a good copy") as error:
         ensure_files(str(tmp_path))
     assert not isinstance(error.value, MissingFilesError)
     assert "\n" not in str(error.value)
@@ -199,9 +197,7 @@ def trickle(handler, body):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    "answer", [refuse, other_bytes, cut_short, stay_silent, talk_nonsense, count_wrongly, trickle]
-)
+@pytest.mark.parametrize("answer", [refuse, other_bytes, cut_short, stay_silent, talk_nonsense, count_wrongly, trickle])
 def test_a_bad_mirror_costs_bounded_time_and_no_file(tmp_path, raw, mirror, monkeypatch, answer):
     monkeypatch.setattr(mnist_files, "ANSWER_WITHIN", 0.5)
     monkeypatch.setattr(mnist_files, "FETCH_WITHIN", 1)

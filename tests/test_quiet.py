@@ -31,9 +31,7 @@ def test_warnings_about_the_users_settings_show():
         "warnings.warn('The \\'train_dataloader\\' does not have many workers which may be a bottleneck.'); "
         "warnings.warn('You have overridden your own setting')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "many workers" not in done.stderr
     assert "You have overridden your own setting" in done.stderr
 

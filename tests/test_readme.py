@@ -51,13 +51,9 @@ def test_the_first_row_is_the_recorded_run():
     assert record["machine"]["precision"] == "32-true"
     assert f"{record['machine']['cores']} cores of an {record['machine']['processor']}" in row
     assert f"torch {record['machine']['torch']}" in row
-    assert record["command"].startswith(
-        "python -m mnist_lightning fit --config configs/1xcpu.yaml --data.source mnist"
-    )
+    assert record["command"].startswith("python -m mnist_lightning fit --config configs/1xcpu.yaml --data.source mnist")
     config = yaml.safe_load(RECORD.with_name("config.yaml").read_text())
-    model = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()
-    }
+    model = {name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()}
     assert model | {"seed": record["seed"]} == dict(MNISTClassifier().hparams)
 
 
@@ -193,9 +189,7 @@ def test_the_cost_of_a_second_process_is_that_of_the_step_table():
         if line.startswith("|")
     ]
     one, two = (
-        dict(zip(rows[0], row, strict=True))
-        for row in rows
-        if row[0].endswith("xcpu, bf16") and row[1] == "32"
+        dict(zip(rows[0], row, strict=True)) for row in rows if row[0].endswith("xcpu, bf16") and row[1] == "32"
     )
     more = {part: float(two[part]) - float(one[part]) for part in one if part not in ("setup", "batch size")}
     text = " ".join(README.split())

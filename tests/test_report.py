@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,9 +14,10 @@ import yaml
 from conftest import SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning import paper
 from mnist_lightning.report import command as report_command
 from mnist_lightning.report import figures, page
-from mnist_lightning.report.runs import columns, read_runs
+from mnist_lightning.report.runs import read_runs, tidy
 from mnist_lightning.report.seeds import differences, half_width, scatter
 
 # Setup, batch size, seed, seconds, accuracy, loss.
@@ -73,7 +75,7 @@ def make_run(
             "seconds/epoch": [seconds / 10] * 10,
             "val/accuracy": [0.9] * 3 + [None] + [accuracy] * 6,
         },
-        "step_seconds": dict.fromkeys(figures.PARTS, 0.001),
+        "step_seconds": dict.fromkeys(page.PARTS, 0.001),
     }
     model = {"channels": [32, 64], "kernel_size": 3, "pool_size": 2, "hidden": 128, "dropout": [0.25, 0.5]}
     model |= {name.removeprefix("model_"): value for name, value in settings.items()}
@@ -90,20 +92,22 @@ def logs(tmp_path) -> Path:
     return tmp_path / "logs"
 
 
+def columns(logs: Path) -> list[str]:
+    """The report's columns."""
+    return list(dict.fromkeys(tidy(read_runs([logs])).column))
+
+
 def report(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["mnist-lightning", "report", *map(str, arguments)])
     return report_command.main()
 
 
 def test_cells_are_means_deviations_and_n(logs):
-    cpu, gpu = columns(read_runs([logs]))
-    assert (cpu.label, gpu.label) == ("1xcpu", "2xgpu")
-    assert page.cell(cpu, 128, "seconds/fit", ".1f") == "110.0 ± 10.0 (n 3)"
-    assert page.cell(cpu, 512, "val/loss", ".5f") == "0.04000 (n 1)"
-    assert page.cell(gpu, 512, "seconds/fit", ".1f") == "—"
-    assert page.main_table("I", [cpu, gpu]) == [
+    assert columns(logs) == ["1xcpu", "2xgpu"]
+    table = tidy(read_runs([logs]))
+    assert page.main_table("III", table)[5][-2:] == ["0.04000 (n 1)", "—"]
+    assert [f"| {' | '.join(row)} |" for row in page.main_table("I", table)] == [
         "| batch size | paper, 1xcpu | paper, 1xgpu | paper, 2xgpu | 1xcpu | 2xgpu |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| 32 | 790.2 | 119.9 | 180.5 | — | — |",
         "| 64 | 640.2 | 68.6 | 94.2 | — | — |",
         "| 128 | 585.1 | 41.3 | 52.0 | 110.0 ± 10.0 (n 3) | 2.5 (n 1) |",
@@ -111,33 +115,39 @@ def test_cells_are_means_deviations_and_n(logs):
         "| 512 | 517.5 | 22.6 | 21.9 | 80.0 (n 1) | — |",
         "| 1024 | 512.1 | 19.1 | 17.8 | — | — |",
         "| 2048 | 506.8 | 17.6 | 14.7 | — | — |",
-        "",
     ]
 
 
 def test_claims_are_checked_on_the_means(logs):
-    lines = page.claims(columns(read_runs([logs])))
-    assert lines[0] == "| claim | the paper's tables | ours |"
-    faster = next(line for line in lines if "36 times" in line)
-    assert faster.endswith("| **holds**, 1 of 1 cells: 44 at most (1xcpu / 2xgpu, batch size 128) |")
-    less = next(line for line in lines if "less loss”" in line and "1.6" in line)
-    assert less.endswith("| **holds**, 1 of 1 cells: 1.75 at most (1xcpu / 2xgpu, batch size 128) |")
-    until = next(line for line in lines if "until the batch size" in line)
-    assert until.endswith("| — |")
+    header, *rows = page.claims(tidy(read_runs([logs])))
+    assert header == ["claim", "the paper's tables", "ours"]
+    faster = next(row for row in rows if "36 times" in row[0])
+    assert faster[2] == "**holds**, 1 of 1 cells: 44 at most (1xcpu / 2xgpu, batch size 128)"
+    less = next(row for row in rows if "less loss”" in row[0] and "1.6" in row[0])
+    assert less[2] == "**holds**, 1 of 1 cells: 1.75 at most (1xcpu / 2xgpu, batch size 128)"
+    until = next(row for row in rows if "until the batch size" in row[0])
+    assert until[2] == "—"
 
 
-def test_differences_have_the_interval_that_seeds_give(logs):
-    cpu, gpu = columns(read_runs([logs]))
-    known = scatter([cpu, gpu], "val/accuracy")
-    assert known.deviation == {128: pytest.approx(0.002)} and known.freedom == {128: 2}
+def written(folder: Path, *logs: Path) -> str:
+    """The report's page."""
+    report_command.write(folder, read_runs(logs))
+    return (folder / "report.md").read_text()
+
+
+def test_differences_have_the_interval_that_seeds_give(logs, tmp_path):
+    table = tidy(read_runs([logs]))
+    known = scatter(table, "val/accuracy")
+    assert dict(known.deviation) == {128: pytest.approx(0.002)} and dict(known.freedom) == {128: 2}
     # Student's t with two degrees of freedom has 95 % within 4.3027.
     assert half_width(known, 128, 3) == pytest.approx(4.3027 * 0.002 / 3**0.5, rel=1e-4)
-    (difference,) = differences(cpu, gpu, "val/accuracy", known)
-    assert difference.mean == pytest.approx(0.001)
-    assert difference.half_width == pytest.approx(4.3027 * 0.002 * (1 / 3 + 1) ** 0.5, rel=1e-4)
-    assert difference.is_real is False
-    assert half_width(known, 512, 1, 1) is None
-    text = "\n".join(page.real_differences([cpu, gpu]))
+    found = differences(table, "1xcpu", "2xgpu", "val/accuracy")
+    assert list(found.index) == [128]
+    assert found["mean"][128] == pytest.approx(0.001)
+    assert found.half_width[128] == pytest.approx(4.3027 * 0.002 * (1 / 3 + 1) ** 0.5, rel=1e-4)
+    assert not found.real[128]
+    assert math.isnan(half_width(known, 512, 1, 1))
+    text = written(tmp_path, logs)
     assert "| 2xgpu − 1xcpu | +0.0010 ± 0.0099 |" in text
     assert "Our setups differ in 0 of 1 comparisons" in text
     # 14 differences of the paper's, of which those at batch size 128 can be judged.
@@ -145,9 +155,8 @@ def test_differences_have_the_interval_that_seeds_give(logs):
 
 
 def test_figures_show_the_tables(logs):
-    cells = columns(read_runs([logs]))
-    metric = "val/accuracy"
-    figure = figures.curves(page.published("II"), cells, metric, scatter(cells, metric), "accuracy")
+    table = tidy(read_runs([logs]))
+    figure = figures.curves(table, "II")
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert lines["paper, 1xcpu"].get_ydata()[4] == 0.9858 and lines["paper, 1xcpu"].get_linestyle() != "-"
@@ -156,12 +165,12 @@ def test_figures_show_the_tables(logs):
     assert list(points.get_ydata()) == pytest.approx([0.992, 0.980]) and points.get_linestyle() == "-"
     assert points.get_color() == lines["paper, 1xcpu"].get_color()
     low, high = bars.get_segments()[0][:, 1]
-    assert high - low == pytest.approx(2 * half_width(scatter(cells, metric), 128, 3))
+    assert high - low == pytest.approx(2 * half_width(scatter(table, "val/accuracy"), 128, 3))
 
 
 def test_the_architecture_is_drawn_from_the_settings():
     def texts(**changed):
-        model = {**page.paper.ARCHITECTURE, **changed}
+        model = {**paper.ARCHITECTURE, **changed}
         return [text.get_text() for text in figures.architecture(model, 5).axes[0].texts]
 
     assert {"28x28x1", "26x26x32", "24x24x64", "12x12x64", "9,216", "128", "10"} <= set(texts())
@@ -186,9 +195,7 @@ def test_report_writes_everything(logs, tmp_path, monkeypatch, capsys):
     }
     assert found == {(setup, str(size), str(seed)): seconds for setup, size, seed, seconds, _, _ in ROWS}
     to_99 = {
-        row["setup"]: float(row["value"])
-        for row in rows
-        if row["metric"] == "seconds/to_99" and row["seed"] == "0"
+        row["setup"]: float(row["value"]) for row in rows if row["metric"] == "seconds/to_99" and row["seed"] == "0"
     }
     assert to_99 == {"1xcpu": pytest.approx(50), "2xgpu": pytest.approx(1.25)}  # the fifth epoch of ten
 
@@ -214,7 +221,7 @@ def test_the_paper_alone_needs_no_logs(tmp_path, monkeypatch):
 
 def test_runs_that_differ_in_more_get_columns_of_their_own(logs):
     make_run(logs / "narrow", "1xcpu", 128, 0, 50.0, 0.98, 0.05, model_channels=[8, 16])
-    assert [column.label for column in columns(read_runs([logs]))] == [
+    assert columns(logs) == [
         "1xcpu, channels [32, 64]",
         "1xcpu, channels [8, 16]",
         "2xgpu, channels [32, 64]",
@@ -224,15 +231,16 @@ def test_runs_that_differ_in_more_get_columns_of_their_own(logs):
 def test_machines_are_told_apart_and_setups_of_one_are_not(logs):
     # A GPU is what a setup of CPUs has none of, and two processes have a thread each.
     make_run(logs, "2xcpu", 128, 0, 90.0, 0.99, 0.03, machine={"threads": 1})
-    assert [column.label for column in columns(read_runs([logs]))] == ["1xcpu", "2xcpu", "2xgpu"]
+    assert columns(logs) == ["1xcpu", "2xcpu", "2xgpu"]
     make_run(logs / "large", "1xcpu", 128, 0, 10.0, 0.99, 0.03, machine={"cores": 16})
-    found = {column.label: len(column.runs) for column in columns(read_runs([logs]))}
+    table = tidy(read_runs([logs]))
+    found = dict(table[table.metric == "seconds/fit"].column.value_counts())
     assert found == {"1xcpu, cores 1": 4, "1xcpu, cores 16": 1, "2xcpu, cores 1": 1, "2xgpu, cores 1": 1}
 
 
 def test_a_run_may_be_named_by_its_own_folder(logs):
     (run,) = read_runs([logs / "2xgpu" / "batch_size=0128" / "seed=0" / "version_0"])
-    assert run.metric("seconds/fit") == 2.5
+    assert run.summary["metrics"]["seconds/fit"] == 2.5
     (logs / "links").mkdir()
     (logs / "links" / "version_0").symlink_to(run.folder.rename(run.folder.with_name("kept")))
     assert [found.folder.name for found in read_runs([logs / "links"])] == ["version_0"]
@@ -242,7 +250,7 @@ def test_what_spoils_a_number_is_said(logs):
     runs = read_runs([logs])
     assert page.caveats(runs) == []
     cpu = [run for run in runs if run.summary["setup"] == "1xcpu"]
-    (first,) = (run for run in cpu if (run.batch_size, run.seed) == (128, 0))
+    (first,) = (run for run in cpu if run.name == "1xcpu at batch size 128, seed 0")
     first.summary.update(resumed=True, neighbours={"other_cores": 0.5})
     no_gpu, busy, resumed = page.caveats(cpu)
     assert no_gpu.startswith("- No GPU ran")
@@ -254,7 +262,7 @@ def test_without_cells_to_compare_nothing_is_said_of_differences(tmp_path):
     for seed in range(3):
         # 100 is no batch size of the paper's.
         make_run(tmp_path, "1xcpu", 100, seed, 100.0 + seed, 0.99 + seed / 1000, 0.03)
-    text = "\n".join(page.real_differences(columns(read_runs([tmp_path]))))
+    text = written(tmp_path, tmp_path)
     assert "The paper's CPU and GPUs cannot be compared" in text and "0 of 0" not in text
 
 
@@ -273,17 +281,16 @@ def test_of_equal_runs_the_newest_counts_and_unfinished_ones_do_not(logs):
     os.utime(first, (later, later))
     unfinished = make_run(logs / "cut", "1xcpu", 1024, 0, 1.0, 0.9, 0.1)
     (unfinished / "summary.json").unlink()
-    cpu = columns(read_runs([logs]))[0]
-    assert cpu.values(128, "seconds/fit") == {0: 999.0, 1: 110.0, 2: 120.0}
-    assert cpu.batch_sizes == [128, 512]
+    cpu = tidy(read_runs([logs])).query("column == '1xcpu' and metric == 'seconds/fit'")
+    assert dict(cpu[cpu.batch_size == 128].set_index("seed").value) == {0: 999.0, 1: 110.0, 2: 120.0}
+    assert sorted(set(cpu.batch_size)) == [128, 512]
 
 
 def test_what_cannot_be_reported_is_said_in_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert report(monkeypatch) == 2
     assert (
-        capsys.readouterr().err
-        == "error: logs names logs, which is no folder: name one that fit or study wrote to.\n"
+        capsys.readouterr().err == "error: logs names logs, which is no folder: name one that fit or study wrote to.\n"
     )
     (tmp_path / "logs").mkdir()
     assert report(monkeypatch) == 2

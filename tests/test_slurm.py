@@ -114,9 +114,7 @@ def test_the_shipped_job_trains_and_goes_on_when_it_is_requeued(slurm, tmp_path,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     job_folder = tmp_path / "job"
     job_folder.mkdir()
-    job = _said(
-        "sbatch", "--parsable", f"--chdir={job_folder}", str(PROJECT / "configs" / "two_nodes.sbatch")
-    )
+    job = _said("sbatch", "--parsable", f"--chdir={job_folder}", str(PROJECT / "configs" / "two_nodes.sbatch"))
     said = job_folder / f"slurm-{job}.out"
     state = lambda: _said("squeue", "--noheader", "--format=%T", f"--jobs={job}")
 

@@ -228,9 +228,7 @@ def test_a_process_at_batch_2048_stays_under_two_and_a_half_gigabytes(tmp_path, 
 
 @pytest.mark.slow
 def test_two_processes_warm_up_together(tmp_path):
-    done = spawn(
-        tmp_path, "fit", *SMALL, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"
-    )
+    done = spawn(tmp_path, "fit", *SMALL, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.max_epochs=1")
     assert done.returncode == 0, done.stderr
     (summary,) = tmp_path.rglob("summary.json")
     metrics = json.loads(summary.read_text())["metrics"]

@@ -129,10 +129,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsy
     said = capsys.readouterr().out
     failure = "1xcpu, batch size 13, seed 1: exit code 1: error: data.batch_size 13 is unlucky."
     assert said.splitlines()[-2] == f"FAILED  {failure}"
-    assert (
-        "[3/8] 1xcpu, batch size 32, seed 0: 60.0 s, accuracy 0.9900, loss 0.03000; 5 left, about 5 min"
-        in said
-    )
+    assert "[3/8] 1xcpu, batch size 32, seed 0: 60.0 s, accuracy 0.9900, loss 0.03000; 5 left, about 5 min" in said
 
     # What has finished is not run again; what has failed is.
     assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1

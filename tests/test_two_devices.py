@@ -73,9 +73,7 @@ def test_config_reruns_bit_for_bit_and_resume_ends_the_same(folder):
     }
 
     last = first / "checkpoints" / "last.ckpt"
-    resumed = spawn(
-        folder, "fit", "--config", first / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=2"
-    )
+    resumed = spawn(folder, "fit", "--config", first / "config.yaml", "--ckpt_path", last, "--trainer.max_epochs=2")
     assert resumed.returncode == 0, resumed.stderr
     assert sorted(os.listdir(first.parent)) == ["version_0", "version_1"]
     assert results(first) == results(rerun)

@@ -19,9 +19,7 @@ class CheckpointFile(TorchCheckpointIO):
     before it makes it anew.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         """Saves it.
 
         Raises:

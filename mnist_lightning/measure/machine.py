@@ -37,9 +37,7 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
     if device.type == "cuda":
         machine |= {
             "gpu": torch.cuda.get_device_name(device),
-            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split(
-                "\n"
-            )[0],
+            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0],
             "cuda": torch.version.cuda or "",
             "tf32": torch.backends.cuda.matmul.allow_tf32,
             "cudnn": torch.backends.cudnn.version() or 0,

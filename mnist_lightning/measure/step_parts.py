@@ -42,9 +42,7 @@ class StepParts(Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._start_epoch()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.steps += 1
         self.mark = perf_counter()
 
@@ -62,9 +60,7 @@ class StepParts(Callback):
             wait = clock["backward_comm_time"] - clock["backward_compute_comm_overlap_time"]
             self.waits.append(wait / 1e9)
 
-    def on_before_optimizer_step(
-        self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
         self.mark = perf_counter()
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:

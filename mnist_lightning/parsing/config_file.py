@@ -29,9 +29,7 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
                 raise SettingError(f"config {name} has {size:,} bytes: name a file of settings.")
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise SettingError(
-                f"config {name} cannot be read ({error.strerror}): name another file."
-            ) from error
+            raise SettingError(f"config {name} cannot be read ({error.strerror}): name another file.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             mark = getattr(error, "problem_mark", None)
             place = f" in line {mark.line + 1}" if mark else ""

@@ -2,18 +2,20 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from math import isnan
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.ticker import NullLocator, ScalarFormatter, StrMethodFormatter
 
 from mnist_lightning import paper
-from mnist_lightning.report.claims import Table
-from mnist_lightning.report.runs import Column
-from mnist_lightning.report.seeds import Scatter, half_width
-from mnist_lightning.report.step_time import Line
+from mnist_lightning.report.page import METRICS, Fitted, published
+from mnist_lightning.report.seeds import cells, half_width, scatter
 
 WIDTH = 8.0  # inches
 ABREAST = 3  # panels in a row
@@ -35,62 +37,58 @@ def colour(setup: str) -> str:
     return COLOURS.get(setup, OTHER_COLOUR)
 
 
-def curves(published: Table, columns: Sequence[Column], metric: str, known: Scatter, unit: str) -> Figure:
-    """Figures 3 to 5: a metric over the batch size, with the 95 % interval of its mean over seeds."""
+def curves(table: pd.DataFrame, number: str) -> Figure:
+    """Figures 3 to 5: Table I, II or III over the batch size, ours with the 95 % interval of its mean over seeds."""
+    metric, title, _ = METRICS[number]
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    for number, (setup, values) in enumerate(published.items()):
-        axes.plot(
-            list(values),
-            list(values.values()),
-            linestyle=(0, (4, 2)),
-            color=colour(setup),
-            marker=MARKERS[number],
-            markerfacecolor="white",
-            label=f"paper, {setup}",
-        )
-    for number, column in enumerate(columns):
-        sizes = [size for size in column.batch_sizes if column.mean(size, metric) is not None]
-        means = [column.mean(size, metric) for size in sizes]
-        widths = [half_width(known, size, len(column.values(size, metric))) or 0.0 for size in sizes]
+    theirs = published(number)
+    for marker, (setup, values) in zip(MARKERS, theirs.items(), strict=False):
+        style = {"linestyle": (0, (4, 2)), "marker": marker, "markerfacecolor": "white"}
+        axes.plot(values.index, values, color=colour(str(setup)), label=f"paper, {setup}", **style)
+    known, ours = scatter(table, metric), cells(table, metric)
+    columns = dict(zip(table.column, table.setup, strict=True))
+    for place, (column, setup) in enumerate(columns.items()):
+        if column not in ours.index:
+            continue
+        found = ours.loc[column].sort_index()
+        widths = [0.0 if isnan(each := half_width(known, size, n)) else each for size, n in found["count"].items()]
         # Side by side, so that intervals do not hide each other.
-        shift = 2 ** (0.08 * (number - (len(columns) - 1) / 2))
+        shift = 2 ** (0.08 * (place - (len(columns) - 1) / 2))
         axes.errorbar(
-            [size * shift for size in sizes],
-            means,
+            found.index * shift,
+            found["mean"],
             yerr=widths if any(widths) else None,
-            color=colour(column.setup),
-            marker=MARKERS[(number + len(published)) % len(MARKERS)],
+            color=colour(setup),
+            marker=MARKERS[(place + len(theirs.columns)) % len(MARKERS)],
             capsize=3,
-            label=f"ours, {column.label}",
+            label=f"ours, {column}",
         )
     _batch_axis(axes)
-    axes.set_ylabel(unit)
-    if metric == "seconds/fit":
+    axes.set_ylabel(title[0].lower() + title[1:] if number == "I" else f"test {title.lower()}")
+    if number == "I":
         _seconds_axis(axes)
-    _legend(figure, axes)
+    handles, labels = axes.get_legend_handles_labels()
+    places = {"loc": "outside lower center", "ncols": min(3, len(labels))}
+    figure.legend(handles, labels, fontsize=9, frameon=False, **places)
     return figure
 
 
-def fits(groups: Mapping[str, Sequence[tuple[str, str, Sequence[float], Sequence[float], Line]]]) -> Figure:
-    """Seconds over steps with the fitted lines; a panel a group.
-
-    Args:
-        groups: By title, for each line its label, its setup, the steps, the seconds and the fit.
-    """
+def fits(fitted: Sequence[Fitted]) -> Figure:
+    """Seconds over steps with the fitted lines; a panel a group."""
+    groups = list(dict.fromkeys(each.group for each in fitted))
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-    for axes, (title, lines) in zip(panels, groups.items(), strict=True):
-        for number, (label, setup, steps, seconds, line) in enumerate(lines):
-            axes.plot(
-                steps, seconds, MARKERS[number], color=colour(setup), label=label, markerfacecolor="white"
-            )
-            grid = [min(steps) * (max(steps) / min(steps)) ** (i / 60) for i in range(61)]
-            axes.plot(grid, [line.at(x) for x in grid], "-", color=colour(setup), linewidth=1)
+    for axes, group in zip(panels, groups, strict=True):
+        for marker, each in zip(cycle(MARKERS), (each for each in fitted if each.group == group), strict=False):
+            label = each.label.partition(", ")[2]
+            axes.plot(each.steps, each.seconds, marker, color=colour(each.setup), label=label, markerfacecolor="white")
+            steps = np.geomspace(min(each.steps), max(each.steps), 61)
+            axes.plot(steps, each.line.at(steps), "-", color=colour(each.setup), linewidth=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.set_xlabel("steps of the whole run")
-        axes.set_title(title, fontsize=10)
+        axes.set_title(group, fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
     panels[0].set_ylabel("seconds")
@@ -98,27 +96,27 @@ def fits(groups: Mapping[str, Sequence[tuple[str, str, Sequence[float], Sequence
     return figure
 
 
-def step_parts(columns: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
+def step_parts(parts: pd.DataFrame) -> Figure:
     """Microseconds an image by part of a step; a panel a column, a bar a batch size.
 
     Args:
-        columns: By label, then by batch size, the seconds of a step's parts.
+        parts: As `page.step_parts` gives it.
     """
+    columns = list(dict.fromkeys(parts.index.get_level_values("column")))
     high = -(-len(columns) // ABREAST)
     figure = Figure(figsize=(WIDTH, 0.7 + 3.2 * high), layout="constrained")
     panels = figure.subplots(high, min(len(columns), ABREAST), squeeze=False, sharey=True).flatten()
     for axes in panels[len(columns) :]:
         axes.set_axis_off()
-    for axes, (label, rows) in zip(panels, columns.items(), strict=False):
-        sizes = sorted(rows)
-        bottom = [0.0] * len(sizes)
+    for axes, column in zip(panels, columns, strict=False):
+        seconds = parts.loc[column].sort_index().clip(lower=0)
+        an_image = 1e6 * seconds.div(seconds.index, axis=0)
+        places, bottom = range(len(an_image)), np.zeros(len(an_image))
         for part, (fill, hatch) in PARTS.items():
-            heights = [max(rows[size][part], 0.0) / size * 1e6 for size in sizes]
-            places = range(len(sizes))
-            axes.bar(places, heights, 0.8, bottom, color=fill, hatch=hatch, edgecolor="white", label=part)
-            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-        axes.set_xticks(range(len(sizes)), [str(size) for size in sizes], rotation=45, fontsize=8)
-        axes.set_title(textwrap.fill(label, 28), fontsize=9)
+            axes.bar(places, an_image[part], 0.8, bottom, color=fill, hatch=hatch, edgecolor="white", label=part)
+            bottom = bottom + an_image[part].to_numpy()
+        axes.set_xticks(places, list(map(str, an_image.index)), rotation=45, fontsize=8)
+        axes.set_title(textwrap.fill(column, 28), fontsize=9)
         axes.set_xlabel("batch size")
         axes.grid(axis="y", alpha=0.3)
     for axes in panels[::ABREAST]:
@@ -172,25 +170,6 @@ def architecture(model: Mapping[str, Any], parameters: int | None) -> Figure:
     return figure
 
 
-def machines(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Figure 2: what ran it, a column a machine, from the runs' own records."""
-    names = list(dict.fromkeys(name for record in records for name in record))
-    rows = [[textwrap.fill(str(record.get(name, "—")), 34) for record in records] for name in names]
-    lines = sum(max(cell.count("\n") + 1 for cell in row) for row in rows)
-    figure = Figure(figsize=(WIDTH, 0.24 * lines + 0.3), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_axis_off()
-    y = 0.0
-    for name, row in zip(names, rows, strict=True):
-        axes.text(0, y, name.replace("_", " "), va="top", fontsize=9, color="#555555")
-        for number, cell in enumerate(row):
-            axes.text(0.3 + 0.35 * number, y, cell, va="top", fontsize=9)
-        y -= max(cell.count("\n") + 1 for cell in row)
-    axes.set_xlim(0, max(1.0, 0.3 + 0.35 * len(records)))
-    axes.set_ylim(y, 0.4)
-    return figure
-
-
 def _batch_axis(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -207,13 +186,6 @@ def _seconds_axis(axes: Axes) -> None:
     axes.set_yticks([tick for tick in ticks if low <= tick <= high])
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize=9, frameon=False
-    )
 
 
 def _box(axes: Axes, x: float, height: float, depth: float, slant: float = 0.35) -> None:

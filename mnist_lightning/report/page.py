@@ -1,22 +1,18 @@
-"""report.md: tables, claims and what the numbers say, in words."""
+"""What report.md says: the numbers that its template, report.md.jinja, puts into words."""
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
 
 from mnist_lightning import paper
 from mnist_lightning.measure.load import BUSY
-from mnist_lightning.report.claims import CLAIMS, Table, Tables, Verdict
-from mnist_lightning.report.runs import Column, Run
-from mnist_lightning.report.seeds import Difference, Scatter, differences, half_width, scatter
-from mnist_lightning.report.step_time import (
-    Line,
-    Overlap,
-    crossover,
-    crossover_interval,
-    fit_line,
-    fit_overlap,
-)
+from mnist_lightning.report.claims import CLAIMS, PAPER, Tables, Verdict
+from mnist_lightning.report.runs import Run
+from mnist_lightning.report.seeds import cells, differences, half_width, scatter
+from mnist_lightning.report.step_time import Line, Overlap, crossover, crossover_interval, fit_line, fit_overlap
 
 MISSING = "—"
 METRICS = {  # Table: metric, title, format
@@ -24,83 +20,64 @@ METRICS = {  # Table: metric, title, format
     "II": ("val/accuracy", "Accuracy", ".4f"),
     "III": ("val/loss", "Loss", ".5f"),
 }
-PAPERS = {"I": paper.SECONDS, "II": paper.ACCURACY, "III": paper.LOSS}
-TARGET = 0.99
-NAMED = 6
+PARTS = ["forward", "backward", "optimizer", "exchange", "data", "trainer"]  # of a step, as a run measures them
+NAMED = 6  # runs that a caveat names
+Grid = list[list[str]]  # the header, then the rows
 
 
-def published(table: str) -> Table:
-    """One of the paper's tables by setup and batch size."""
-    return {
-        setup: dict(zip(paper.BATCH_SIZES, values, strict=True)) for setup, values in PAPERS[table].items()
-    }
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: bool = False) -> list[str]:
-    """A table; the first column to the left, numbers to the right and words to the left."""
-    return [
-        f"| {' | '.join(header)} |",
-        f"| --- |{(' --- |' if words else ' ---: |') * (len(header) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-    ]
-
-
-def cell(column: Column, batch_size: int, metric: str, form: str) -> str:
-    """Mean, standard deviation and n of one cell."""
-    values = list(column.values(batch_size, metric).values())
-    if not values:
-        return MISSING
-    mean = format(statistics.fmean(values), form)
-    if len(values) == 1:
-        return f"{mean} (n 1)"
-    return f"{mean} ± {statistics.stdev(values):{form}} (n {len(values)})"
-
-
-def main_table(table: str, columns: Sequence[Column]) -> list[str]:
+def main_table(number: str, table: pd.DataFrame) -> Grid:
     """Table I, II or III: ours beside the paper's."""
-    metric, _, form = METRICS[table]
-    theirs = published(table)
-    sizes = sorted({*paper.BATCH_SIZES, *(size for column in columns for size in column.batch_sizes)})
+    metric, _, form = METRICS[number]
+    theirs = published(number)
+    ours = cells(table, metric)
+    columns = list(dict.fromkeys(table.column))
     rows = [
         [
             str(size),
-            *(format(theirs[setup][size], form) if size in theirs[setup] else MISSING for setup in theirs),
-            *(cell(column, size, metric, form) for column in columns),
+            *(format(theirs[setup][size], form) if size in theirs.index else MISSING for setup in theirs),
+            *(_cell(ours, column, size, form) for column in columns),
         ]
-        for size in sizes
+        for size in sorted({*theirs.index, *table.batch_size})
     ]
-    return markdown(
-        ["batch size", *(f"paper, {s}" for s in theirs), *(column.label for column in columns)], rows
-    )
+    return [["batch size", *(f"paper, {setup}" for setup in theirs), *columns], *rows]
 
 
-def variants(columns: Sequence[Column]) -> dict[str, dict[str, Column]]:
-    """Columns by what sets them apart besides the setup, such as a precision; then by setup."""
-    found: dict[str, dict[str, Column]] = {}
-    for column in columns:
-        found.setdefault(column.label.partition(", ")[2], {})[column.setup] = column
-    return found
+def published(number: str) -> pd.DataFrame:
+    """One of the paper's tables."""
+    return {"I": PAPER.seconds, "II": PAPER.accuracy, "III": PAPER.loss}[number]
 
 
-def means(group: Mapping[str, Column], metric: str) -> Table:
-    return {
-        setup: {size: mean for size in column.batch_sizes if (mean := column.mean(size, metric)) is not None}
-        for setup, column in group.items()
-    }
+def _cell(ours: pd.DataFrame, column: str, size: int, form: str) -> str:
+    """Mean, standard deviation and n of one cell."""
+    if (column, size) not in ours.index:
+        return MISSING
+    cell = ours.loc[column, size]
+    deviation = f" ± {cell['std']:{form}}" if cell["count"] > 1 else ""
+    return f"{cell['mean']:{form}}{deviation} (n {cell['count']:.0f})"
 
 
-def claims(columns: Sequence[Column]) -> list[str]:
+def variants(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Columns that differ in the setup alone, under what they share, such as a precision."""
+    shared = table.column.map(lambda column: column.partition(", ")[2])
+    for variant in dict.fromkeys(shared):
+        yield variant, table[shared == variant]
+
+
+def claims(table: pd.DataFrame) -> Grid:
     """Each claim: what the paper's tables give, what ours do."""
-    judged = {"the paper's tables": Tables(*(published(table) for table in METRICS))}
-    for variant, group in variants(columns).items():
-        title = f"ours, {variant}" if variant else "ours"
-        judged[title] = Tables(*(means(group, metric) for metric, _, _ in METRICS.values()))
+    judged = {"the paper's tables": PAPER}
+    for variant, group in variants(table):
+        means = (_means(group, metric) for metric, _, _ in METRICS.values())
+        judged[f"ours, {variant}" if variant else "ours"] = Tables(*means)
     rows = [
         [f"{claim.text} ({claim.place})", *(_verdict(claim.check(tables)) for tables in judged.values())]
         for claim in CLAIMS
     ]
-    return markdown(["claim", *judged], rows, words=True)
+    return [["claim", *judged], *rows]
+
+
+def _means(group: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return group[group.metric == metric].pivot_table("value", "batch_size", "setup", sort=False).sort_index()
 
 
 def _verdict(verdict: Verdict) -> str:
@@ -109,9 +86,9 @@ def _verdict(verdict: Verdict) -> str:
     return f"{'**holds**' if verdict.holds else '**does not hold**'}, {verdict.cells} cells: {verdict.found}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fitted:
-    """A column of the paper or ours with its fits."""
+    """A column of the paper or ours with its fits; `group` is what it may be compared within."""
 
     label: str
     setup: str
@@ -120,301 +97,200 @@ class Fitted:
     seconds: list[float]
     images: int
     line: Line
-    overlap: Overlap | None = field(default=None)
+    overlap: Overlap | None
 
-    def __post_init__(self) -> None:
-        self.overlap = fit_overlap(self.steps, self.seconds)
+    @property
+    def per_image(self) -> float:
+        """Microseconds."""
+        return 1e6 * self.line.fixed / self.images
 
 
-def fitted(columns: Sequence[Column]) -> list[Fitted]:
+def fitted(table: pd.DataFrame) -> list[Fitted]:
     """The fits of the paper's setups and of ours; a column of fewer than three batch sizes has none."""
-    found = []
-    for setup, seconds in paper.SECONDS.items():
-        steps = [float(paper.EPOCHS * -(-paper.TRAIN_IMAGES // size)) for size in paper.BATCH_SIZES]
-        images = paper.EPOCHS * paper.TRAIN_IMAGES
-        found.append(
-            Fitted(
-                f"paper, {setup}", setup, "the paper", steps, list(seconds), images, fit_line(steps, seconds)
-            )
-        )
-    for variant, group in variants(columns).items():
-        for setup, column in group.items():
-            run = column.runs[0]
-            points = {
-                float(column.cell(size)[0].steps): column.mean(size, "seconds/fit")
-                for size in column.batch_sizes
-            }
-            steps, seconds = list(points), [value for value in points.values() if value is not None]
-            line = fit_line(steps, seconds) if len(steps) == len(seconds) else None
-            if line is not None:
-                images = run.epochs * run.summary["train_images"]
-                title = f"ours, {variant}" if variant else "ours"
-                found.append(Fitted(f"ours, {column.label}", setup, title, steps, seconds, images, line))
-    return found
+    images = paper.EPOCHS * paper.TRAIN_IMAGES
+    steps = [float(paper.EPOCHS * -(-paper.TRAIN_IMAGES // size)) for size in paper.BATCH_SIZES]
+    columns = [
+        (f"paper, {setup}", setup, "the paper", steps, list(map(float, seconds)), images)
+        for setup, seconds in paper.SECONDS.items()
+    ]
+    for variant, group in variants(table):
+        title = f"ours, {variant}" if variant else "ours"
+        means = group.pivot_table("value", ["setup", "column", "batch_size"], "metric", sort=False)
+        for (setup, column), cell in means.groupby(level=[0, 1], sort=False):
+            cell = cell.sort_index()
+            numbers = cell["steps"].tolist(), cell["seconds/fit"].tolist(), int(cell["images"].iloc[0])
+            columns.append((f"ours, {column}", setup, title, *numbers))
+    fits = ((*each, fit_line(each[3], each[4]), fit_overlap(each[3], each[4])) for each in columns)
+    return [Fitted(*each) for each in fits if each[6] is not None]
 
 
-def fit_table(fits: Sequence[Fitted]) -> list[str]:
+def fit_table(fits: Sequence[Fitted]) -> Grid:
     rows = []
     for each in fits:
-        line, overlap = each.line, each.overlap
-        form = MISSING
+        line, overlap, form = each.line, each.overlap, MISSING
         if overlap is not None:
-            form = "max(host, device)" if overlap.preferred else "the line"
-            form += f" (host {1e3 * overlap.host:.2f} ms a step)" if overlap.preferred else ""
-        rows.append(
-            [
-                each.label,
-                f"{line.fixed:.2f} ± {line.fixed_error:.2f} s",
-                f"{1e3 * line.per_step:.3f} ± {1e3 * line.per_step_error:.3f} ms",
-                f"{1e6 * line.fixed / each.images:.1f} µs",
-                f"{line.r2:.5f}",
-                form,
-            ]
-        )
-    return markdown(["setup", "fixed", "per step", "per image", "R²", "the points prefer"], rows)
+            host = f"max(host, device) (host {1e3 * overlap.host:.2f} ms a step)"
+            form = host if overlap.preferred else "the line"
+        fixed = f"{line.fixed:.2f} ± {line.fixed_error:.2f} s"
+        per_step = f"{1e3 * line.per_step:.3f} ± {1e3 * line.per_step_error:.3f} ms"
+        rows.append([each.label, fixed, per_step, f"{each.per_image:.1f} µs", f"{line.r2:.5f}", form])
+    return [["setup", "fixed", "per step", "per image", "R²", "the points prefer"], *rows]
 
 
-def crossover_table(fits: Sequence[Fitted]) -> list[str]:
+def crossovers(fits: Sequence[Fitted]) -> Grid:
     """Where two setups of one group are equally fast."""
     rows = []
-    for number, one in enumerate(fits):
-        for two in fits[number + 1 :]:
-            if one.group != two.group or one.images != two.images:
-                continue
-            where = crossover(one.line, two.line, one.images)
-            if where is None:
-                faster = min(one, two, key=lambda each: each.line.fixed + each.line.per_step)
-                rows.append([f"{one.label} and {two.label}", "none", MISSING, f"{faster.label}, always"])
-                continue
-            interval = (
-                crossover_interval(one.line, two.line, one.steps, one.images)
-                if one.steps == two.steps
-                else None
-            )
+    for one, two in combinations(fits, 2):
+        if one.group != two.group or one.images != two.images:
+            continue
+        names, meet = f"{one.label} and {two.label}", _meeting(one, two)
+        if meet is None:
+            faster = min(one, two, key=lambda each: each.line.fixed + each.line.per_step)
+            rows.append([names, "none", MISSING, f"{faster.label}, always"])
+        else:
             below = min(one, two, key=lambda each: each.line.per_step)
-            rows.append(
-                [
-                    f"{one.label} and {two.label}",
-                    f"{where:.0f}",
-                    f"{interval[0]:.0f} to {interval[1]:.0f}" if interval else MISSING,
-                    f"{below.setup} below it",
-                ]
-            )
-    return markdown(["setups", "equally fast at batch size", "95 % interval", "faster"], rows)
+            rows.append([names, f"{meet[0]:.0f}", meet[1] or MISSING, f"{below.setup} below it"])
+    return [["setups", "equally fast at batch size", "95 % interval", "faster"], *rows]
 
 
-def why_two_are_slower(fits: Sequence[Fitted]) -> list[str]:
-    """The open question, answered from the fits of one device and of two."""
-    text = []
+def _meeting(one: Fitted, two: Fitted) -> tuple[float, str] | None:
+    """The batch size at which two are equally fast, and its interval in words, if there is one."""
+    where = crossover(one.line, two.line, one.images)
+    if where is None:
+        return None
+    known = crossover_interval(one.line, two.line, one.steps, one.images) if one.steps == two.steps else None
+    return where, f"{known[0]:.0f} to {known[1]:.0f}" if known else ""
+
+
+def second_devices(fits: Sequence[Fitted]) -> list[dict[str, Any]]:
+    """What a second GPU, or a second process, costs and saves, wherever one and two can be compared."""
+    found = []
     for group in dict.fromkeys(each.group for each in fits):
         setups = {each.setup: each for each in fits if each.group == group}
         for kind, name in (("gpu", "GPU"), ("cpu", "process")):
             one, two = setups.get(f"1x{kind}"), setups.get(f"2x{kind}")
-            if one and two and one.images == two.images:
-                text += [_explain(group, name, one, two), ""]
-    return text
-
-
-def _explain(group: str, name: str, one: Fitted, two: Fitted) -> str:
-    whose = "In the paper" if group == "the paper" else f"In our runs{group.removeprefix('ours')}"
-    step = 1e3 * (two.line.per_step - one.line.per_step)
-    image_one, image_two = (1e6 * each.line.fixed / each.images for each in (one, two))
-    begin = (
-        f"{whose} a step costs {1e3 * one.line.per_step:.2f} ms on one {name} and {1e3 * two.line.per_step:.2f} ms on "
-        f"two, whatever it holds, and an image {image_one:.1f} µs and {image_two:.1f} µs on top of it."
-    )
-    if step <= 0:
-        return f"{begin} The second {name} makes no step dearer."
-    most = max(one.steps)
-    lost = (
-        two.seconds[two.steps.index(most)] - one.seconds[one.steps.index(most)] if most in two.steps else None
-    )
-    paid = f"The second {name} thus adds {step:.2f} ms to every step: {most:,.0f} steps, those of the smallest batch, "
-    paid += f"come to {most * step / 1e3:.0f} s"
-    paid += f" ({lost:+.1f} s were measured in all)." if lost is not None else "."
-    where = crossover(one.line, two.line, one.images)
-    if where is None:
-        return (
-            f"{begin} {paid} It takes nothing off an image, so that no batch is large enough for it to pay."
-        )
-    interval = (
-        crossover_interval(one.line, two.line, one.steps, one.images) if one.steps == two.steps else None
-    )
-    between = f" (95 % interval {interval[0]:.0f} to {interval[1]:.0f})" if interval else ""
-    return (
-        f"{begin} {paid} It saves {image_one - image_two:.1f} µs an image, and what it saves in a step grows with the "
-        f"batch while what it costs does not: the two are equal at {where:.0f} images{between}. Two are slower below "
-        f"that batch size, because a step is too small to be worth sharing, and faster above it."
-    )
-
-
-def real_differences(columns: Sequence[Column]) -> list[str]:
-    """Whether setups differ in accuracy and loss by more than seeds do."""
-    lines: list[str] = []
-    for table in ("II", "III"):
-        metric, title, form = METRICS[table]
-        known = scatter(columns, metric)
-        if not known.deviation:
-            continue
-        sizes = sorted(known.deviation)
-        lines += [f"**{title}.** Standard deviation of one run between seeds, all our columns pooled:", ""]
-        lines += markdown(
-            ["batch size", *map(str, sizes)],
-            [
-                ["deviation", *(format(known.deviation[size], form) for size in sizes)],
-                ["degrees of freedom", *(str(known.freedom[size]) for size in sizes)],
-            ],
-        )
-        rows, found = [], []
-        for number, first in enumerate(columns):
-            for second in columns[number + 1 :]:
-                each = differences(first, second, metric, known)
-                found += each
-                if each:
-                    by_size = {difference.batch_size: difference for difference in each}
-                    rows.append(
-                        [
-                            f"{second.label} − {first.label}",
-                            *(_difference(by_size.get(size), form) for size in sizes),
-                        ]
-                    )
-        if rows:
-            lines += markdown(["difference, 95 % interval", *map(str, sizes)], rows)
-            tested = [each.is_real for each in found if each.is_real is not None]
-            lines += [_sentence("Our setups", sum(tested), len(tested)), ""]
-        theirs = _papers_differences(table, known)
-        lines += [_sentence("The paper's CPU and GPUs", sum(theirs), len(theirs)), ""]
-    return lines
-
-
-def _papers_differences(table: str, known: Scatter) -> list[bool]:
-    """Whether each difference to the CPU exceeds what two runs of two seeds differ by in 95 of 100 cases."""
-    theirs = published(table)
-    return [
-        abs(theirs[gpu][size] - theirs["1xcpu"][size]) > half_width(known, size, 1, 1)
-        for gpu in ("1xgpu", "2xgpu")
-        for size in paper.BATCH_SIZES
-        if size in known.deviation
-    ]
-
-
-def _difference(difference: Difference | None, form: str) -> str:
-    if difference is None:
-        return MISSING
-    width = MISSING if difference.half_width is None else format(difference.half_width, form)
-    text = f"{difference.mean:+{form}} ± {width}"
-    return f"**{text}**" if difference.is_real else text
-
-
-def _sentence(whose: str, real: int, tested: int) -> str:
-    if not tested:
-        return f"{whose} cannot be compared: at none of their batch sizes are there enough seeds."
-    chance = 0.05 * tested
-    verdict = (
-        "no more than chance gives: they do not exceed what a change of seed does"
-        if real <= max(1, round(2 * chance))
-        else "more than chance gives: some of them exceed what a change of seed does"
-    )
-    return (
-        f"{whose} differ in {real} of {tested} comparisons by more than the 95 % interval of a difference between "
-        f"seeds; {chance:.1f} are expected by chance, so this is {verdict}."
-    )
-
-
-def step_table(columns: Sequence[Column]) -> list[str]:
-    """Milliseconds of a step's parts."""
-    parts = step_parts(columns)
-    rows = [
-        [
-            label,
-            str(size),
-            *(f"{1e3 * seconds:.3f}" for seconds in spent.values()),
-            f"{1e3 * sum(spent.values()):.2f}",
-        ]
-        for label, sizes in parts.items()
-        for size, spent in sorted(sizes.items())
-    ]
-    names = next(iter(next(iter(parts.values())).values())) if parts else ()
-    return markdown(["setup", "batch size", *names, "a step"], rows) if rows else []
-
-
-def step_parts(columns: Sequence[Column]) -> dict[str, dict[int, dict[str, float]]]:
-    """Seconds of a step's parts by column and batch size, the mean over seeds."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for column in columns:
-        for size in column.batch_sizes:
-            measured = [spent for run in column.cell(size) if (spent := run.summary.get("step_seconds"))]
-            if measured:
-                found.setdefault(column.label, {})[size] = {
-                    part: statistics.fmean(spent[part] for spent in measured) for part in measured[0]
+            if one is None or two is None or one.images != two.images:
+                continue
+            most = max(one.steps)
+            lost = (
+                two.seconds[two.steps.index(most)] - one.seconds[one.steps.index(most)] if most in two.steps else None
+            )
+            whose = "In the paper" if group == "the paper" else f"In our runs{group.removeprefix('ours')}"
+            more = 1e3 * (two.line.per_step - one.line.per_step)
+            found.append(
+                {
+                    "whose": whose,
+                    "name": name,
+                    "one": one,
+                    "two": two,
+                    "more": more,
+                    "most": most,
+                    "lost": lost,
+                    "meet": _meeting(one, two),
                 }
+            )
     return found
 
 
-def target_table(columns: Sequence[Column]) -> list[str]:
+def real_differences(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Whether setups differ in accuracy and in loss by more than seeds do, a metric each."""
+    found = []
+    for number in ("II", "III"):
+        metric, title, form = METRICS[number]
+        known = scatter(table, metric)
+        if known.empty:
+            continue
+        pairs, ours = [["difference, 95 % interval", *map(str, known.index)]], []
+        for first, second in combinations(dict.fromkeys(table.column), 2):
+            each = differences(table, first, second, metric)
+            ours += each.real[each.half_width.notna()].tolist()
+            if len(each):
+                texts = each.apply(_difference, axis=1, form=form).reindex(known.index, fill_value=MISSING)
+                pairs.append([f"{second} − {first}", *texts])
+        theirs = published(number)
+        judged = [
+            abs(theirs[gpu][size] - theirs["1xcpu"][size]) > half_width(known, size, 1, 1)
+            for gpu in ("1xgpu", "2xgpu")
+            for size in theirs.index
+            if size in known.index
+        ]
+        spread = [
+            ["batch size", *map(str, known.index)],
+            ["deviation", *(format(each, form) for each in known.deviation)],
+            ["degrees of freedom", *map(str, known.freedom)],
+        ]
+        whose = {"Our setups": ours, "The paper's CPU and GPUs": judged}
+        found.append({"title": title, "spread": spread, "pairs": pairs, "whose": whose})
+    return found
+
+
+def _difference(row: pd.Series, form: str) -> str:
+    width = MISSING if pd.isna(row.half_width) else format(row.half_width, form)
+    text = f"{row['mean']:+{form}} ± {width}"
+    return f"**{text}**" if row.real else text
+
+
+def step_parts(table: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of a step's parts, the mean over seeds: a row a column and batch size, a column a part."""
+    parts = table[table.metric.str.startswith("step/")]
+    parts = parts.assign(metric=parts.metric.str.removeprefix("step/"))
+    return parts.pivot_table("value", ["column", "batch_size"], "metric", sort=False).reindex(columns=PARTS)
+
+
+def step_table(parts: pd.DataFrame) -> Grid:
+    """Milliseconds."""
+    rows = [
+        [column, str(size), *(f"{1e3 * each:.3f}" for each in row), f"{1e3 * row.sum():.2f}"]
+        for (column, size), row in parts.iterrows()
+    ]
+    return [["setup", "batch size", *parts.columns, "a step"], *rows]
+
+
+def target_table(table: pd.DataFrame) -> Grid:
     """Seconds to 99 % beside the seconds of the whole run and its median epoch."""
+    reached, fit, epoch = (cells(table, name) for name in ("seconds/to_99", "seconds/fit", "median/seconds/epoch"))
     rows = []
-    for column in columns:
-        for size in column.batch_sizes:
-            runs = column.cell(size)
-            reached = [seconds for run in runs if (seconds := run.seconds_to(TARGET)) is not None]
-            epochs = statistics.fmean(run.summary["median"]["seconds/epoch"] for run in runs)
-            rows.append(
-                [
-                    column.label,
-                    str(size),
-                    f"{statistics.fmean(reached):.1f}" if len(reached) == len(runs) else MISSING,
-                    f"{len(reached)} of {len(runs)}",
-                    f"{column.mean(size, 'seconds/fit'):.1f}",
-                    f"{epochs:.2f}",
-                ]
-            )
-    header = [
-        "setup",
-        "batch size",
-        "seconds to 99 %",
-        "runs that reach it",
-        "seconds of 10 epochs",
-        "median epoch",
-    ]
-    return markdown(header, rows)
+    for (column, size), cell in fit.iterrows():
+        n = int(reached["count"].get((column, size), 0))
+        seconds = f"{reached['mean'][column, size]:.1f}" if n == cell["count"] else MISSING
+        of = f"{n} of {cell['count']:.0f}"
+        rows.append([column, str(size), seconds, of, f"{cell['mean']:.1f}", f"{epoch['mean'][column, size]:.2f}"])
+    header = ["setup", "batch size", "seconds to 99 %", "runs that reach it", "seconds of 10 epochs", "median epoch"]
+    return [header, *rows]
 
 
-def machine_records(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """What ran it, one record a machine; where its runs differ, all values."""
-    machines: dict[tuple[object, ...], dict[str, list[object]]] = {}
+def machines(runs: Iterable[Run]) -> Grid:
+    """What ran it, a column a machine, from the runs' own records; where the runs of one differ, all values."""
+    found: dict[tuple[object, ...], dict[str, dict[str, None]]] = {}
     for run in runs:
-        machine = run.summary["machine"]
-        known = machines.setdefault(tuple(machine.get(name) for name in ("processor", "cores", "gpu")), {})
+        machine: Mapping[str, Any] = run.summary["machine"]
+        values = found.setdefault(tuple(machine.get(name) for name in ("processor", "cores", "gpu")), {})
         for name, value in machine.items():
-            if name not in ("precision", "load_before") and value not in (
-                values := known.setdefault(name, [])
-            ):
-                values.append(value)
-    return [
-        {name: ", ".join(map(str, values)) for name, values in known.items()} for known in machines.values()
-    ]
+            if name not in ("precision", "load_before"):
+                values.setdefault(name, {})[str(value)] = None
+    names = dict.fromkeys(name for values in found.values() for name in values)
+    columns = [f"machine {number}" for number, _ in enumerate(found, 1)] if len(found) > 1 else ["machine"]
+    rows = [[name, *(", ".join(values.get(name, [MISSING])) for values in found.values())] for name in names]
+    return [["", *columns], *rows]
 
 
 def caveats(runs: Sequence[Run]) -> list[str]:
     """What a reader must know before trusting a number."""
-    lines = []
-    if any(run.summary["data"] != "mnist" for run in runs):
+    lines, summaries = [], [run.summary for run in runs]
+    if any(summary["data"] != "mnist" for summary in summaries):
         lines.append("- Some runs saw a sample of MNIST: they are not comparable with the paper's.")
-    if runs and not any(run.summary["setup"].endswith("gpu") for run in runs):
+    if runs and not any(summary["setup"].endswith("gpu") for summary in summaries):
         lines.append(
             "- No GPU ran: what the paper claims of one GPU and two is judged on one process and two of a CPU."
         )
-    if other := sorted({run.epochs for run in runs if run.epochs != paper.EPOCHS}):
+    if other := sorted({summary["epochs"] for summary in summaries} - {paper.EPOCHS}):
         lines.append(f"- Some runs have {', '.join(map(str, other))} epochs, not the paper's {paper.EPOCHS}.")
-    busy = [run for run in runs if sum(run.summary.get("neighbours", {}).values()) > BUSY]
-    if busy:
+    if busy := [run for run in runs if sum(run.summary.get("neighbours", {}).values()) > BUSY]:
         lines.append(
             f"- Other programs, or the host, took more than a quarter of a core while {len(busy)} of {len(runs)} runs "
             f"trained, whose times are not to be trusted: {_named(busy)}."
         )
-    resumed = [run for run in runs if run.summary.get("resumed")]
-    if resumed:
+    if resumed := [run for run in runs if run.summary.get("resumed")]:
         lines.append(
             f"- {len(resumed)} of {len(runs)} runs were interrupted and went on, whose times are no measurement: "
             f"{_named(resumed)}."
@@ -423,5 +299,4 @@ def caveats(runs: Sequence[Run]) -> list[str]:
 
 
 def _named(runs: Sequence[Run]) -> str:
-    named = [f"{run.summary['setup']} at batch size {run.batch_size}, seed {run.seed}" for run in runs]
-    return "; ".join(named[:NAMED] + ["…"] * (len(named) > NAMED))
+    return "; ".join([run.name for run in runs[:NAMED]] + ["…"] * (len(runs) > NAMED))

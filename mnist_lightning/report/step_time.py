@@ -40,21 +40,19 @@ class Overlap:
 
 def fit_line(steps: Sequence[float], seconds: Sequence[float]) -> Line | None:
     """Fits the line; None for fewer than three different numbers of steps."""
+    from scipy.stats import linregress  # most of a second, which the report of two batch sizes does not need
+
     if len(set(steps)) < 3:
         return None
     x, y = np.asarray(steps, float), np.asarray(seconds, float)
-    slope, intercept = _least_squares(x, y)
-    residuals = y - (intercept + slope * x)
-    spread = ((x - x.mean()) ** 2).sum()
-    variance = (residuals**2).sum() / (len(x) - 2)
-    whole = ((y - y.mean()) ** 2).sum()
+    fit = linregress(x, y)
     return Line(
-        fixed=float(intercept),
-        fixed_error=float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / spread))),
-        per_step=float(slope),
-        per_step_error=float(np.sqrt(variance / spread)),
-        r2=float(1 - (residuals**2).sum() / whole) if whole else 1.0,
-        residuals=tuple(residuals.tolist()),
+        fixed=float(fit.intercept),
+        fixed_error=float(fit.intercept_stderr),
+        per_step=float(fit.slope),
+        per_step_error=float(fit.stderr),
+        r2=float(fit.rvalue**2),
+        residuals=tuple((y - fit.intercept - fit.slope * x).tolist()),
     )
 
 
@@ -68,20 +66,20 @@ def fit_overlap(steps: Sequence[float], seconds: Sequence[float]) -> Overlap | N
     x, y = np.asarray(steps, float)[order], np.asarray(seconds, float)[order]
     if len(x) < 5:
         return None
-    best: tuple[float, float, float, float] | None = None
+    found: list[tuple[float, float, float, float]] = []
     for device in range(2, len(x) - 1):
-        slope, intercept = _least_squares(x[:device], y[:device])
+        slope, fixed = map(float, np.polyfit(x[:device], y[:device], 1))
         host = float((x[device:] * y[device:]).sum() / (x[device:] ** 2).sum())
-        squares = float(((y - np.maximum(host * x, intercept + slope * x)) ** 2).sum())
-        if host > slope >= 0 and (best is None or squares < best[0]):
-            best = squares, host, float(intercept), float(slope)
-    if best is None:
+        squares = float(((y - np.maximum(host * x, fixed + slope * x)) ** 2).sum())
+        if host > slope >= 0:
+            found.append((squares, host, fixed, slope))
+    if not found:
         return None
-    slope, intercept = _least_squares(x, y)
-    straight = float(((y - intercept - slope * x) ** 2).sum())
+    squares, host, fixed, slope = min(found)
+    straight = float(((y - np.polyval(np.polyfit(x, y, 1), x)) ** 2).sum())
     # The variance is a parameter, too.
-    preferred = _criterion(best[0], len(x), 4) < _criterion(straight, len(x), 3)
-    return Overlap(host=best[1], fixed=best[2], per_step=best[3], preferred=preferred)
+    preferred = _criterion(squares, len(x), 4) < _criterion(straight, len(x), 3)
+    return Overlap(host, fixed, slope, preferred)
 
 
 def crossover(one: Line, two: Line, images: int) -> float | None:
@@ -96,28 +94,19 @@ def crossover(one: Line, two: Line, images: int) -> float | None:
     return images / steps if steps else None
 
 
-def crossover_interval(
-    one: Line, two: Line, steps: Sequence[float], images: int
-) -> tuple[float, float] | None:
+def crossover_interval(one: Line, two: Line, steps: Sequence[float], images: int) -> tuple[float, float] | None:
     """The middle 95 % of the crossovers of 10,000 fits to resampled residuals; None if more than 5 % do not cross."""
     random = np.random.default_rng(0)
-    x = np.asarray(steps, float)
-    found = []
-    fits = [_resampled(line, x, random) for line in (one, two)]
-    for (slope_1, fixed_1), (slope_2, fixed_2) in zip(*fits, strict=True):
-        where = _meeting(fixed_1, slope_1, fixed_2, slope_2)
-        if where:
-            found.append(images / where)
+    fits = [_resampled(line, np.asarray(steps, float), random) for line in (one, two)]
+    meetings = [
+        _meeting(fixed_1, slope_1, fixed_2, slope_2)
+        for (slope_1, fixed_1), (slope_2, fixed_2) in zip(*fits, strict=True)
+    ]
+    found = [images / steps for steps in meetings if steps]
     if len(found) < 0.95 * RESAMPLES:
         return None
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
-
-
-def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    deviation = x - x.mean()
-    slope = (deviation * (y - y.mean())).sum() / (deviation**2).sum()
-    return float(slope), float(y.mean() - slope * x.mean())
 
 
 def _criterion(squares: float, points: int, parameters: int) -> float:
@@ -135,11 +124,7 @@ def _meeting(fixed_1: float, slope_1: float, fixed_2: float, slope_2: float) -> 
 
 def _resampled(line: Line, x: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Slopes and intercepts of the fits to resampled residuals, [RESAMPLES, 2]."""
-    residuals = np.asarray(line.residuals)
     # Residuals are smaller than errors, since the line was fitted to them.
-    residuals = residuals * np.sqrt(len(x) / (len(x) - 2))
-    drawn = random.choice(residuals, (RESAMPLES, len(x)))
-    y = line.fixed + line.per_step * x + drawn
-    deviation = x - x.mean()
-    slopes = (y - y.mean(1, keepdims=True)) @ deviation / (deviation**2).sum()
-    return np.stack([slopes, y.mean(1) - slopes * x.mean()], 1)
+    residuals = np.asarray(line.residuals) * np.sqrt(len(x) / (len(x) - 2))
+    y = line.at(x) + random.choice(residuals, (RESAMPLES, len(x)))
+    return np.polyfit(x, y.T, 1).T

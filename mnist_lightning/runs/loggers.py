@@ -58,9 +58,7 @@ def place_loggers(config: Namespace, command: str, setup: str, checkpoint: Mappi
         if run is None:
             folder.name = name if folder.get("name") in (None, LIGHTNINGS_NAME) else folder.name
         elif _kind(logger) == "CSVLogger":
-            raise SettingError(
-                "trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger."
-            )
+            raise SettingError("trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger.")
         else:
             folder.save_dir, folder.name, folder.version = str(run.parent), "", run.name
             folder.purge_step = purge_step

@@ -84,7 +84,8 @@ class RunRecord(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        refuse_other_setup(state, setup_name(self.trainer), str(self.trainer.precision))
+        if self.trainer.state.fn == "fit":
+            refuse_other_setup(state, setup_name(self.trainer), str(self.trainer.precision))
         self.metrics, self.validations = state["metrics"], dict(state["validations"])
 
     def summary(self) -> dict[str, Any]:

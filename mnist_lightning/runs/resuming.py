@@ -67,9 +67,7 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
         SettingError: If the file is missing or is no checkpoint of this project that would serve.
     """
     if not Path(path).is_file():
-        raise SettingError(
-            f"ckpt_path is {path}, which is no file: name one such as <run>/checkpoints/last.ckpt."
-        )
+        raise SettingError(f"ckpt_path is {path}, which is no file: name one such as <run>/checkpoints/last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
@@ -88,9 +86,7 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
                 f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
             )
         if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
-            raise SettingError(
-                f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch."
-            )
+            raise SettingError(f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch.")
     return checkpoint
 
 
@@ -114,9 +110,7 @@ def refuse_contradictions(checkpoint: Mapping[str, Any], config: Namespace, resu
             )
 
 
-def refuse_other_run(
-    checkpoint: Mapping[str, Any], model: LightningModule, setup: str, precision: str
-) -> None:
+def refuse_other_run(checkpoint: Mapping[str, Any], model: LightningModule, setup: str, precision: str) -> None:
     """Makes sure that a run would go on with the network, the setup and the precision that it began with.
 
     Raises:

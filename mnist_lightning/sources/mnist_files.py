@@ -64,9 +64,7 @@ def ensure_files(data_dir: str) -> None:
             "make it readable and writable, or name another folder."
         ) from error
     if damaged:
-        raise SettingError(
-            f"{damaged[0]}: put a good copy there, or move it away (data.data_dir is {data_dir})."
-        )
+        raise SettingError(f"{damaged[0]}: put a good copy there, or move it away (data.data_dir is {data_dir}).")
     if missing:
         raise MissingFilesError(
             f"{missing[0]}: put the four MNIST files there, gzipped or not (data.data_dir is {data_dir})."
@@ -88,9 +86,7 @@ def _mend(raw: Path) -> tuple[list[str], list[str]]:
         failure = _fetch(name, md5, raw, mirrors)
         if not failure:
             continue
-        faults = [
-            f"{path} {f}" for path, f in ((raw / name, fault), (packed, packed_fault)) if f != "is missing"
-        ]
+        faults = [f"{path} {f}" for path, f in ((raw / name, fault), (packed, packed_fault)) if f != "is missing"]
         if faults:
             damaged.append(f"{' and '.join(faults)}, and could not be fetched again ({failure})")
         else:

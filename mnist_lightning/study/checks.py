@@ -36,13 +36,9 @@ def refuse_bad_arguments(
         raise SettingError(f"name is {name!r}: give one that may name a folder.")
     for config in setups:
         if not config.is_file():
-            raise SettingError(
-                f"setups names {config}, which is no file: name one such as configs/1xcpu.yaml."
-            )
+            raise SettingError(f"setups names {config}, which is no file: name one such as configs/1xcpu.yaml.")
         if not re.fullmatch(r"\d+x(cpu|gpu|mps)", config.stem):
-            raise SettingError(
-                f"setups names {config}: a setup's file is called what runs, such as 2xcpu.yaml."
-            )
+            raise SettingError(f"setups names {config}: a setup's file is called what runs, such as 2xcpu.yaml.")
     for argument, values in (
         ("setups", setups),
         ("batch_sizes", batch_sizes),
@@ -91,9 +87,7 @@ def refuse_changed(finished: Sequence[Cell]) -> None:
         before = _options(shlex.split(cell.summary()["command"]))
         config = flat(yaml.safe_load((cell.run() / CONFIG).read_text()))
         if "ckpt_path" in before:  # a run that was resumed by hand has another command
-            before = {
-                name: now[name] if _same(now[name], config.get(name)) else config.get(name) for name in now
-            }
+            before = {name: now[name] if _same(now[name], config.get(name)) else config.get(name) for name in now}
         in_file = flat(yaml.safe_load(cell.config.read_text()) or {})
         for name, value in in_file.items():
             if not isinstance(value, list | dict) and name not in now:

@@ -60,6 +60,4 @@ def _end(process: subprocess.Popen) -> None:
 def _last_words(said: IO[str]) -> str:
     said.seek(0)
     lines = [line.strip() for line in said if line.strip()]
-    return next(
-        (line for line in lines if line.startswith("error: ")), lines[-1] if lines else "it said nothing"
-    )
+    return next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "it said nothing")

@@ -71,9 +71,7 @@ class Board(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
             return
-        shares = (
-            [[part.cpu() for part in map(torch.cat, zip(*self.seen, strict=True))]] if self.seen else [[]]
-        )
+        shares = [[part.cpu() for part in map(torch.cat, zip(*self.seen, strict=True))]] if self.seen else [[]]
         self.seen = []
         if trainer.world_size > 1:
             shares *= trainer.world_size
