@@ -1,7 +1,6 @@
 """The parts of a step and the neighbours' load, with the time in the test's hands."""
 
 import json
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -98,28 +97,19 @@ def test_a_fit_records_where_its_steps_went(command, tmp_path):
     assert summary["neighbours"].keys() == {"other_cores", "stolen_cores"}
 
 
-def test_neighbours_are_what_this_run_did_not_use(monkeypatch, tmp_path):
-    stat = tmp_path / "stat"
-    monkeypatch.setattr(load, "STAT", stat)
-    ticks = os.sysconf("SC_CLK_TCK")
-
-    def machine(seconds, user, idle, stolen, own):
-        stat.write_text(f"cpu  {user * ticks} 0 0 {idle * ticks} 0 0 0 {stolen * ticks} 0 0\ncpu0 1 2\n")
+def test_neighbours_are_what_this_run_did_not_use(monkeypatch):
+    def machine(seconds, user, stolen, own):
+        spent = SimpleNamespace(user=user, nice=0.0, system=0.0, idle=10.0, steal=stolen)
+        monkeypatch.setattr(load.psutil, "cpu_times", lambda: spent)
         monkeypatch.setattr(neighbours, "perf_counter", lambda: seconds)
         monkeypatch.setattr(neighbours.os, "times", lambda: SimpleNamespace(user=own, system=1.0))
 
     strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda tensor, reduce_op: 2 * tensor)
     trainer = SimpleNamespace(strategy=strategy, node_rank=0)
     watch = Neighbours()
-    machine(seconds=1000.0, user=50, idle=10, stolen=3, own=7.0)
+    machine(seconds=1000.0, user=50.0, stolen=3.0, own=7.0)
     watch.on_train_start(trainer, None)
     # Two processes of 30 seconds each; 100 were spent in 50 seconds.
-    machine(seconds=1050.0, user=150, idle=10, stolen=13, own=37.0)
+    machine(seconds=1050.0, user=150.0, stolen=13.0, own=37.0)
     watch.on_train_end(trainer, None)
     assert watch.cores == {"other_cores": 0.8, "stolen_cores": 0.2}
-
-    stat.unlink()
-    elsewhere = Neighbours()
-    elsewhere.on_train_start(trainer, None)
-    elsewhere.on_train_end(trainer, None)
-    assert elsewhere.cores == {}

@@ -6,13 +6,13 @@ from time import perf_counter
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.measure import load
+from mnist_lightning.measure.load import machine_seconds
 
 
 class Neighbours(Callback):
     """How many cores other programs kept busy on average while the run trained, and how many the hypervisor kept back.
 
-    Of the first process's machine, since the last start of the run; nothing where there is no Linux to ask.
+    Of the first process's machine, since the last start of the run.
     """
 
     def __init__(self) -> None:
@@ -23,18 +23,14 @@ class Neighbours(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
-        if load.STAT.exists() and wall > 0:
-            # The kernel counts both in hundredths of a second, so that a short run may come to less than nothing.
-            self.cores = {
-                "other_cores": round(max(busy - own, 0.0) / wall, 2),
-                "stolen_cores": round(stolen / wall, 2),
-            }
+        # The kernel counts in hundredths of a second, so that a short run may come to less than nothing.
+        other = max(busy - own, 0.0) / wall
+        self.cores = {"other_cores": round(other, 2), "stolen_cores": round(stolen / wall, 2)}
 
     @staticmethod
     def _seconds(trainer: Trainer) -> torch.Tensor:
         """Of the wall clock, and of processors: those of this run, all that were busy and those that were held back."""
         here = os.times()
-        own = here.user + here.system if trainer.node_rank == 0 else 0.0
-        place = trainer.strategy.root_device
-        together = trainer.strategy.reduce(torch.tensor(own, device=place), reduce_op="sum").item()
-        return torch.tensor([perf_counter(), together, *load.machine_seconds()], dtype=torch.float64)
+        own = torch.tensor(here.user + here.system if trainer.node_rank == 0 else 0.0)
+        together = trainer.strategy.reduce(own.to(trainer.strategy.root_device), reduce_op="sum").item()
+        return torch.tensor([perf_counter(), together, *machine_seconds()], dtype=torch.float64)

@@ -12,6 +12,7 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing import function_command
 from mnist_lightning.report import page
 from mnist_lightning.report.runs import Run, labelled, read_runs, tidy
+from mnist_lightning.report.two_devices import Fitted, fitted, meetings, second_devices
 from mnist_lightning.runs.program import command
 
 FIGURES = {
@@ -60,7 +61,8 @@ def write(out: Path, runs: Sequence[Run]) -> None:
     table.to_csv(out / "results.csv", index=False)
     by_column = dict(labelled(runs))
     networks = {column: _network(by_column[column]) for column in dict.fromkeys(table.column)}
-    drawn = _draw(out, table, by_column, networks)
+    fits = fitted(table)
+    drawn = _draw(out, table, fits, by_column, networks)
     templates = Environment(
         loader=PackageLoader("mnist_lightning.report", "."),
         trim_blocks=True,
@@ -70,7 +72,9 @@ def write(out: Path, runs: Sequence[Run]) -> None:
     context = {
         "runs": runs,
         "table": table,
-        "fits": page.fitted(table),
+        "fits": fits,
+        "meetings": meetings(fits),
+        "second_devices": second_devices(fits),
         "page": page,
         "paper": papers,
         "command": command(*sys.argv[1:]),
@@ -95,7 +99,11 @@ def _network(run: Run) -> dict[str, Any] | None:
 
 
 def _draw(
-    out: Path, table: pd.DataFrame, runs: Mapping[str, Run], networks: Mapping[str, dict[str, Any] | None]
+    out: Path,
+    table: pd.DataFrame,
+    fits: Sequence[Fitted],
+    runs: Mapping[str, Run],
+    networks: Mapping[str, dict[str, Any] | None],
 ) -> list[str]:
     """Draws the figures that the runs give, as SVG and PNG; their names."""
     import matplotlib
@@ -110,7 +118,7 @@ def _draw(
         drawn["figure-1-architecture"] = figures.architecture(network, runs[column].summary["parameters"])
     for number, name in OF_TABLES.items():
         drawn[name] = figures.curves(table, number)
-    drawn["fits"] = figures.fits(page.fitted(table))
+    drawn["fits"] = figures.fits(fits)
     if len(parts := page.step_parts(table)):
         drawn["step-parts"] = figures.step_parts(parts)
     for name in FIGURES:

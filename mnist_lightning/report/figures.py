@@ -3,19 +3,20 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from math import isnan
+from math import isnan, log2
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator, ScalarFormatter, StrMethodFormatter
 
 from mnist_lightning import paper
-from mnist_lightning.report.page import METRICS, Fitted, published
+from mnist_lightning.report.page import METRICS, published
 from mnist_lightning.report.seeds import cells, half_width, scatter
+from mnist_lightning.report.two_devices import Fitted
 
 WIDTH = 8.0  # inches
 ABREAST = 3  # panels in a row
@@ -127,46 +128,36 @@ def step_parts(parts: pd.DataFrame) -> Figure:
 
 
 def architecture(model: Mapping[str, Any], parameters: int | None) -> Figure:
-    """Figure 1: the network of a run's settings, as boxes whose sides tell their size."""
+    """Figure 1: the network of a run's settings. A box is as high as its image's side and as wide as its channels are
+    many, in steps of doubling; a vector is as high as its units are many, likewise."""
     first, second = model["channels"]
     kernel, pool, side = model["kernel_size"], model["pool_size"], 28
-    after_1, after_2 = side - kernel + 1, side - 2 * (kernel - 1)
-    pooled = after_2 // pool
-    rate_1, rate_2 = model["dropout"]
-    tensors = [
-        (side, 1, f"{side}x{side}x1", "image"),
-        (after_1, first, f"{after_1}x{after_1}x{first}", f"conv {kernel}x{kernel}\nReLU"),
-        (after_2, second, f"{after_2}x{after_2}x{second}", f"conv {kernel}x{kernel}\nReLU"),
-        (pooled, second, f"{pooled}x{pooled}x{second}", f"max pool {pool}x{pool}\ndropout {rate_1:g}"),
+    sides = [side, side - kernel + 1, side - 2 * (kernel - 1), (side - 2 * (kernel - 1)) // pool]
+    drops = [f"dropout {rate:g}" for rate in model["dropout"]]
+    conv = f"conv {kernel}x{kernel}\nReLU"
+    layers = ["image", conv, conv, f"max pool {pool}x{pool}\n{drops[0]}"]
+    boxes = [
+        (height, 1.5 * (1 + log2(channels)), f"{height}x{height}x{channels}", layer)
+        for height, channels, layer in zip(sides, (1, first, second, second), layers, strict=True)
     ]
     vectors = [
-        (pooled * pooled * second, "flatten"),
-        (model["hidden"], f"dense, ReLU\ndropout {rate_2:g}"),
+        (sides[3] ** 2 * second, "flatten"),
+        (model["hidden"], f"dense, ReLU\n{drops[1]}"),
         (10, "dense\nsoftmax"),
     ]
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    boxes += [(2 * log2(units), 1.2, f"{units:,}", layer) for units, layer in vectors]
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.add_subplot()
     axes.set_axis_off()
-    widest = max(first, second)
     x = 0.0
-    for height, channels, shape, layer in tensors:
-        depth = 2 + 14 * channels / widest
-        _box(axes, x, height, depth)
-        middle = x + (depth + 0.35 * height) / 2
-        axes.text(middle, -height / 2 - 2.5, shape, ha="center", va="top", fontsize=8)
-        axes.text(middle, 24, layer, ha="center", va="bottom", fontsize=8)
-        x += depth + 0.35 * height + 8
-    longest = max(size for size, _ in vectors)
-    for size, layer in vectors:
-        height = 6 + 26 * (size / longest) ** 0.3
-        _box(axes, x, height, 1.2, slant=0.06)
-        axes.text(x + 1.5, -height / 2 - 2.5, f"{size:,}", ha="center", va="top", fontsize=8)
-        axes.text(x + 1.5, 24, layer, ha="center", va="bottom", fontsize=8)
-        x += 17
+    for height, width, shape, layer in boxes:
+        axes.add_patch(Rectangle((x, -height / 2), width, height, facecolor="#c6dbef", edgecolor="#225"))
+        axes.text(x + width / 2, -height / 2 - 1.5, shape, ha="center", va="top", fontsize=8)
+        axes.text(x + width / 2, 16, layer, ha="center", va="bottom", fontsize=8)
+        x += max(width, 4) + 9
     if parameters is not None:
         axes.set_title(f"{parameters:,} parameters", fontsize=9)
-    axes.set_xlim(-6, x - 4)
-    axes.set_ylim(-26, 34)
+    axes.set(xlim=(-6, x - 3), ylim=(-20, 24))
     return figure
 
 
@@ -186,28 +177,3 @@ def _seconds_axis(axes: Axes) -> None:
     axes.set_yticks([tick for tick in ticks if low <= tick <= high])
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _box(axes: Axes, x: float, height: float, depth: float, slant: float = 0.35) -> None:
-    """An image's channels one behind the other, seen from the side."""
-    low, high, shift = -height / 2, height / 2, slant * height
-    front = [
-        (x, low),
-        (x, high),
-        (x + shift, high - shift * 0.6),
-        (x + shift, low - shift * 0.0 + shift * 0.4),
-    ]
-    top = [
-        (x, high),
-        (x + depth, high),
-        (x + depth + shift, high - shift * 0.6),
-        (x + shift, high - shift * 0.6),
-    ]
-    face = [
-        (x + shift, high - shift * 0.6),
-        (x + depth + shift, high - shift * 0.6),
-        (x + depth + shift, low + shift * 0.4),
-        (x + shift, low + shift * 0.4),
-    ]
-    for corners, fill in ((front, "#9ecae1"), (top, "#deebf7"), (face, "#c6dbef")):
-        axes.add_patch(Polygon(corners, closed=True, facecolor=fill, edgecolor="#225", linewidth=0.8))

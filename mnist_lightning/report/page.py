@@ -1,7 +1,6 @@
 """What report.md says: the numbers that its template, report.md.jinja, puts into words."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +11,6 @@ from mnist_lightning.measure.load import BUSY
 from mnist_lightning.report.claims import CLAIMS, PAPER, Tables, Verdict
 from mnist_lightning.report.runs import Run
 from mnist_lightning.report.seeds import cells, differences, half_width, scatter
-from mnist_lightning.report.step_time import Line, Overlap, crossover, crossover_interval, fit_line, fit_overlap
 
 MISSING = "—"
 METRICS = {  # Table: metric, title, format
@@ -86,112 +84,6 @@ def _verdict(verdict: Verdict) -> str:
     return f"{'**holds**' if verdict.holds else '**does not hold**'}, {verdict.cells} cells: {verdict.found}"
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A column of the paper or ours with its fits; `group` is what it may be compared within."""
-
-    label: str
-    setup: str
-    group: str
-    steps: list[float]
-    seconds: list[float]
-    images: int
-    line: Line
-    overlap: Overlap | None
-
-    @property
-    def per_image(self) -> float:
-        """Microseconds."""
-        return 1e6 * self.line.fixed / self.images
-
-
-def fitted(table: pd.DataFrame) -> list[Fitted]:
-    """The fits of the paper's setups and of ours; a column of fewer than three batch sizes has none."""
-    images = paper.EPOCHS * paper.TRAIN_IMAGES
-    steps = [float(paper.EPOCHS * -(-paper.TRAIN_IMAGES // size)) for size in paper.BATCH_SIZES]
-    columns = [
-        (f"paper, {setup}", setup, "the paper", steps, list(map(float, seconds)), images)
-        for setup, seconds in paper.SECONDS.items()
-    ]
-    for variant, group in variants(table):
-        title = f"ours, {variant}" if variant else "ours"
-        means = group.pivot_table("value", ["setup", "column", "batch_size"], "metric", sort=False)
-        for (setup, column), cell in means.groupby(level=[0, 1], sort=False):
-            cell = cell.sort_index()
-            numbers = cell["steps"].tolist(), cell["seconds/fit"].tolist(), int(cell["images"].iloc[0])
-            columns.append((f"ours, {column}", setup, title, *numbers))
-    fits = ((*each, fit_line(each[3], each[4]), fit_overlap(each[3], each[4])) for each in columns)
-    return [Fitted(*each) for each in fits if each[6] is not None]
-
-
-def fit_table(fits: Sequence[Fitted]) -> Grid:
-    rows = []
-    for each in fits:
-        line, overlap, form = each.line, each.overlap, MISSING
-        if overlap is not None:
-            host = f"max(host, device) (host {1e3 * overlap.host:.2f} ms a step)"
-            form = host if overlap.preferred else "the line"
-        fixed = f"{line.fixed:.2f} ± {line.fixed_error:.2f} s"
-        per_step = f"{1e3 * line.per_step:.3f} ± {1e3 * line.per_step_error:.3f} ms"
-        rows.append([each.label, fixed, per_step, f"{each.per_image:.1f} µs", f"{line.r2:.5f}", form])
-    return [["setup", "fixed", "per step", "per image", "R²", "the points prefer"], *rows]
-
-
-def crossovers(fits: Sequence[Fitted]) -> Grid:
-    """Where two setups of one group are equally fast."""
-    rows = []
-    for one, two in combinations(fits, 2):
-        if one.group != two.group or one.images != two.images:
-            continue
-        names, meet = f"{one.label} and {two.label}", _meeting(one, two)
-        if meet is None:
-            faster = min(one, two, key=lambda each: each.line.fixed + each.line.per_step)
-            rows.append([names, "none", MISSING, f"{faster.label}, always"])
-        else:
-            below = min(one, two, key=lambda each: each.line.per_step)
-            rows.append([names, f"{meet[0]:.0f}", meet[1] or MISSING, f"{below.setup} below it"])
-    return [["setups", "equally fast at batch size", "95 % interval", "faster"], *rows]
-
-
-def _meeting(one: Fitted, two: Fitted) -> tuple[float, str] | None:
-    """The batch size at which two are equally fast, and its interval in words, if there is one."""
-    where = crossover(one.line, two.line, one.images)
-    if where is None:
-        return None
-    known = crossover_interval(one.line, two.line, one.steps, one.images) if one.steps == two.steps else None
-    return where, f"{known[0]:.0f} to {known[1]:.0f}" if known else ""
-
-
-def second_devices(fits: Sequence[Fitted]) -> list[dict[str, Any]]:
-    """What a second GPU, or a second process, costs and saves, wherever one and two can be compared."""
-    found = []
-    for group in dict.fromkeys(each.group for each in fits):
-        setups = {each.setup: each for each in fits if each.group == group}
-        for kind, name in (("gpu", "GPU"), ("cpu", "process")):
-            one, two = setups.get(f"1x{kind}"), setups.get(f"2x{kind}")
-            if one is None or two is None or one.images != two.images:
-                continue
-            most = max(one.steps)
-            lost = (
-                two.seconds[two.steps.index(most)] - one.seconds[one.steps.index(most)] if most in two.steps else None
-            )
-            whose = "In the paper" if group == "the paper" else f"In our runs{group.removeprefix('ours')}"
-            more = 1e3 * (two.line.per_step - one.line.per_step)
-            found.append(
-                {
-                    "whose": whose,
-                    "name": name,
-                    "one": one,
-                    "two": two,
-                    "more": more,
-                    "most": most,
-                    "lost": lost,
-                    "meet": _meeting(one, two),
-                }
-            )
-    return found
-
-
 def real_differences(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Whether setups differ in accuracy and in loss by more than seeds do, a metric each."""
     found = []
@@ -237,33 +129,23 @@ def step_parts(table: pd.DataFrame) -> pd.DataFrame:
     return parts.pivot_table("value", ["column", "batch_size"], "metric", sort=False).reindex(columns=PARTS)
 
 
-def step_table(parts: pd.DataFrame) -> Grid:
-    """Milliseconds."""
-    rows = [
-        [column, str(size), *(f"{1e3 * each:.3f}" for each in row), f"{1e3 * row.sum():.2f}"]
-        for (column, size), row in parts.iterrows()
-    ]
-    return [["setup", "batch size", *parts.columns, "a step"], *rows]
+def to_target(table: pd.DataFrame) -> pd.DataFrame:
+    """Seconds to 99 % beside the seconds of the whole run and its median epoch, by column and batch size.
 
-
-def target_table(table: pd.DataFrame) -> Grid:
-    """Seconds to 99 % beside the seconds of the whole run and its median epoch."""
+    Returns:
+        `reached`, seconds or NaN if not all runs did, `count` of those that did, `runs`, `seconds` and `epoch`.
+    """
     reached, fit, epoch = (cells(table, name) for name in ("seconds/to_99", "seconds/fit", "median/seconds/epoch"))
-    rows = []
-    for (column, size), cell in fit.iterrows():
-        n = int(reached["count"].get((column, size), 0))
-        seconds = f"{reached['mean'][column, size]:.1f}" if n == cell["count"] else MISSING
-        of = f"{n} of {cell['count']:.0f}"
-        rows.append([column, str(size), seconds, of, f"{cell['mean']:.1f}", f"{epoch['mean'][column, size]:.2f}"])
-    header = ["setup", "batch size", "seconds to 99 %", "runs that reach it", "seconds of 10 epochs", "median epoch"]
-    return [header, *rows]
+    count = reached["count"].reindex(fit.index, fill_value=0)
+    means = {"reached": reached["mean"].reindex(fit.index).where(count == fit["count"]), "count": count}
+    return pd.DataFrame({**means, "runs": fit["count"], "seconds": fit["mean"], "epoch": epoch["mean"]})
 
 
 def machines(runs: Iterable[Run]) -> Grid:
     """What ran it, a column a machine, from the runs' own records; where the runs of one differ, all values."""
     found: dict[tuple[object, ...], dict[str, dict[str, None]]] = {}
     for run in runs:
-        machine: Mapping[str, Any] = run.summary["machine"]
+        machine = run.summary["machine"]
         values = found.setdefault(tuple(machine.get(name) for name in ("processor", "cores", "gpu")), {})
         for name, value in machine.items():
             if name not in ("precision", "load_before"):
