@@ -26,7 +26,7 @@ class WallClock(Callback):
     def __init__(self) -> None:
         self.fit = 0.0
         self.resumed = False
-        self.begin: float | None = None
+        self.begin = 0.0
         self.epochs: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -105,7 +105,14 @@ class StopSignals(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._take()
 
-    on_validation_start = on_test_start = on_predict_start = on_train_start
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._take()
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._take()
+
+    def on_predict_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._take()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self._give_back()

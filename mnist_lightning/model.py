@@ -1,5 +1,7 @@
 """The paper's network, its loss, its optimiser and its metrics."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
@@ -73,7 +75,8 @@ class MNISTClassifier(LightningModule):
         self.dense1 = nn.Linear(side * side * channels[1], hidden)
         self.dense2 = nn.Linear(hidden, CLASSES)
         generator = torch.Generator().manual_seed(seed)
-        for layer in (self.conv1, self.conv2, self.dense1, self.dense2):
+        layers: tuple[Any, ...] = (self.conv1, self.conv2, self.dense1, self.dense2)
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
         # Convolutions then leave their output as height, width, channel: the order Keras flattens in.

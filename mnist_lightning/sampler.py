@@ -20,7 +20,7 @@ class Share(NamedTuple):
 class GlobalBatchSampler(Sampler[Share]):
     """Deals the same global batches to any number of devices.
 
-    Batch k of epoch e is a function of the seed, e and k alone; device r of d takes its rows r, r + d, r + 2d …
+    Batch k of epoch e is a function of the seed, e and k alone; rank r of w takes its rows r, r + w, r + 2w …
     So every image comes exactly once an epoch, on one device, and every device has the same number of batches:
     where a last batch holds fewer images than there are devices, some get an empty share.
 
@@ -29,9 +29,9 @@ class GlobalBatchSampler(Sampler[Share]):
         batch_size: Images in a global batch; the last batch of an epoch may hold fewer.
         shuffle: Whether each epoch has an order of its own; otherwise the order is that of the data set.
         seed: Seed of the orders.
-        device: Which of the devices asks, from 0.
-        devices: How many devices share each batch.
-        place: Where the numbers of the images are kept.
+        rank: Which of the processes asks, from 0.
+        world_size: How many processes share each batch, a device each.
+        device: Where the numbers of the images are kept.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class GlobalBatchSampler(Sampler[Share]):
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
-        device: int = 0,
-        devices: int = 1,
-        place: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.images, self.batch_size, self.shuffle = images, batch_size, shuffle
-        self.seed, self.device, self.devices, self.place = seed, device, devices, place
+        self.images, self.batch_size, self.shuffle, self.seed = images, batch_size, shuffle, seed
+        self.rank, self.world_size, self.device = rank, world_size, device
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,6 +60,6 @@ class GlobalBatchSampler(Sampler[Share]):
             order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
         else:
             order = torch.arange(self.images)
-        for batch in order.to(self.place).split(self.batch_size):
-            rows = torch.arange(len(batch), device=self.place)[self.device :: self.devices]
+        for batch in order.to(self.device).split(self.batch_size):
+            rows = torch.arange(len(batch), device=self.device)[self.rank :: self.world_size]
             yield Share(batch[rows], rows, len(batch))

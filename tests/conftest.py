@@ -1,7 +1,6 @@
 """What the tests share: a command line inside the process, one outside, and the data."""
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -11,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning import cli, data
+from mnist_lightning import cli
 from mnist_lightning.sources.mnist_files import MD5
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]
-
-# Many tests fit the sample, and none changes it.
-data._load_sample = functools.cache(data._load_sample)
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,10 @@ import yaml
 from conftest import PROJECT, SMALL
 from scipy.special import stdtrit
 
-from mnist_lightning.data import _load_sample
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.report.command import FIGURES, write
 from mnist_lightning.report.runs import read_runs
+from mnist_lightning.sources.sample import read_sample
 
 README = (PROJECT / "README.md").read_text()
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
@@ -113,7 +113,7 @@ def test_a_checkpoint_is_a_network_in_the_lines_that_the_readme_shows(command, t
     shutil.copy(last, "last.ckpt")
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "code.py").write_text(code)
-    digits = runpy.run_path("code.py", {"images": _load_sample()[1].images})["digits"]
+    digits = runpy.run_path("code.py", {"images": read_sample()[1][0]})["digits"]
     assert digits.shape == (1000,) and digits.dtype == torch.int64
     options = ["--data.source=sample", "--ckpt_path", tmp_path / "last.ckpt", "--trainer.accelerator=cpu"]
     assert command("predict", *options) == 0

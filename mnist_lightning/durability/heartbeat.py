@@ -42,11 +42,11 @@ class Heartbeat(Callback):
         if trainer.world_size == 1 or self.peers:
             return
         self.rank, self.size = trainer.global_rank, trainer.world_size
-        launcher = trainer.strategy.launcher
-        if getattr(launcher, "procs", None):
+        started: list[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", [])
+        if started:
             # Lightning's own observer would kill this process without a word; without children it retires.
-            self.children = list(launcher.procs)
-            launcher.procs.clear()
+            self.children = list(started)
+            started.clear()
             atexit.register(self.end_children)
         self._connect(trainer)
         for rank, peer in self.peers.items():
@@ -76,7 +76,6 @@ class Heartbeat(Callback):
 
     def _connect(self, trainer: Trainer) -> None:
         """Connects the first process with all others; the address travels with Lightning's own broadcast."""
-        main_address = trainer.strategy.cluster_environment.main_address
         here = trainer.num_nodes == 1
         if self.rank == 0:
             with socket.create_server(("127.0.0.1" if here else "", 0), backlog=self.size) as server:
@@ -90,8 +89,8 @@ class Heartbeat(Callback):
                     if secrets.compare_digest(hello[:16], token):
                         self.peers[int.from_bytes(hello[16:], "big")] = peer
         else:
-            port, token = trainer.strategy.broadcast(None)
-            address = ("127.0.0.1" if here else main_address, port)
+            port, token = trainer.strategy.broadcast((0, b""))
+            address = ("127.0.0.1" if here else os.environ["MASTER_ADDR"], port)
             peer = socket.create_connection(address, timeout=SILENT_BEATS * BEAT)
             peer.sendall(token + self.rank.to_bytes(4, "big"))
             self.peers[0] = peer

@@ -4,22 +4,15 @@ File systems that know no locks let everybody in.
 """
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in this block for the same folder."""
-    if fcntl is None:
-        yield
-        return
+    """Locks a folder for the block, and waits for the lock."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -31,10 +24,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
-    """Holds a folder for the block and waits for nobody; whether no other process holds it."""
-    if fcntl is None:
-        yield True
-        return
+    """Tries to lock a folder for the block, and does not wait. Yields True if the lock was acquired."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         free = True
@@ -53,5 +43,5 @@ _until_this_process_ends = contextlib.ExitStack()
 
 
 def hold(folder: Path) -> None:
-    """Holds a folder until this process ends, however it ends."""
+    """Locks a folder until this process ends, in whatever way it ends."""
     _until_this_process_ends.enter_context(held(folder))

@@ -78,7 +78,7 @@ class StepParts(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.watches:
             begin = perf_counter()
-            steps = sum(1 for _ in trainer.train_dataloader)
+            steps = sum(1 for _ in trainer.train_dataloader or ())
             self.data = (perf_counter() - begin) / steps
 
     def medians(self) -> dict[str, float]:
@@ -103,5 +103,5 @@ class StepParts(Callback):
         self.seconds = dict.fromkeys(("forward", "backward", "optimizer"), 0.0)
         self.waits: list[float] = []
         self.steps = 0
-        self.trained: float | None = None
+        self.trained = 0.0
         self.begin = self.mark = perf_counter()

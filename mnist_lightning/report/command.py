@@ -1,7 +1,7 @@
 """`report`: writes results.csv, report.md, the figures and an event file."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def write(out: Path, runs: Sequence[Run]) -> None:
     }
     written = templates.get_template("report.md.jinja").make_module(context)
     (out / "report.md").write_text(str(written), encoding="utf-8")
-    grid = written.grid
+    grid: Callable[..., str] = vars(written)["grid"]
     tables = {f"table {number}": grid(page.main_table(number, table)) for number in page.METRICS}
     tables["claims"] = grid(page.claims(table), words=True)
     write_events(out, {name: out / f"{name}.png" for name in drawn}, tables)

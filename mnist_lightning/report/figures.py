@@ -45,7 +45,7 @@ def curves(table: pd.DataFrame, number: str) -> Figure:
     axes = figure.add_subplot()
     theirs = published(number)
     for marker, (setup, values) in zip(MARKERS, theirs.items(), strict=False):
-        style = {"linestyle": (0, (4, 2)), "marker": marker, "markerfacecolor": "white"}
+        style: dict[str, Any] = {"linestyle": (0, (4, 2)), "marker": marker, "markerfacecolor": "white"}
         axes.plot(values.index, values, color=colour(str(setup)), label=f"paper, {setup}", **style)
     known, ours = scatter(table, metric), cells(table, metric)
     columns = dict(zip(table.column, table.setup, strict=True))
@@ -70,8 +70,8 @@ def curves(table: pd.DataFrame, number: str) -> Figure:
     if number == "I":
         _seconds_axis(axes)
     handles, labels = axes.get_legend_handles_labels()
-    places = {"loc": "outside lower center", "ncols": min(3, len(labels))}
-    figure.legend(handles, labels, fontsize=9, frameon=False, **places)
+    ncols = min(3, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     return figure
 
 
@@ -85,7 +85,7 @@ def fits(fitted: Sequence[Fitted]) -> Figure:
             label = each.label.partition(", ")[2]
             axes.plot(each.steps, each.seconds, marker, color=colour(each.setup), label=label, markerfacecolor="white")
             steps = np.geomspace(min(each.steps), max(each.steps), 61)
-            axes.plot(steps, each.line.at(steps), "-", color=colour(each.setup), linewidth=1)
+            axes.plot(steps, [each.line.at(x) for x in steps], "-", color=colour(each.setup), linewidth=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.set_xlabel("steps of the whole run")

@@ -152,7 +152,7 @@ def _label(run: Run, differing: Iterable[str]) -> str:
         value = run.settings.get(name)
         if value is None and name in OF_A_SETUP:
             continue
-        short = SHORT.get(value) if name == "trainer.precision" else None
+        short = SHORT.get(str(value)) if name == "trainer.precision" else None
         parts.append(short or f"{name.rpartition('.')[2]} {json.dumps(value)}")
     return ", ".join(parts)
 

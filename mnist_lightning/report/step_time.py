@@ -126,5 +126,5 @@ def _resampled(line: Line, x: np.ndarray, random: np.random.Generator) -> np.nda
     """Slopes and intercepts of the fits to resampled residuals, [RESAMPLES, 2]."""
     # Residuals are smaller than errors, since the line was fitted to them.
     residuals = np.asarray(line.residuals) * np.sqrt(len(x) / (len(x) - 2))
-    y = line.at(x) + random.choice(residuals, (RESAMPLES, len(x)))
+    y = line.fixed + line.per_step * x + random.choice(residuals, (RESAMPLES, len(x)))
     return np.polyfit(x, y.T, 1).T

@@ -47,8 +47,8 @@ def fitted(table: pd.DataFrame) -> list[Fitted]:
     """The fits of the paper's setups and of ours; a column of fewer than three batch sizes has none."""
     images = paper.EPOCHS * paper.TRAIN_IMAGES
     steps = [float(paper.EPOCHS * -(-paper.TRAIN_IMAGES // size)) for size in paper.BATCH_SIZES]
-    columns = [
-        (f"paper, {setup}", setup, "the paper", steps, list(map(float, seconds)), images)
+    found = [
+        _fit(f"paper, {setup}", setup, "the paper", steps, list(seconds), images)
         for setup, seconds in paper.SECONDS.items()
     ]
     for variant, group in variants(table):
@@ -57,9 +57,15 @@ def fitted(table: pd.DataFrame) -> list[Fitted]:
         for (setup, column), cell in means.groupby(level=[0, 1], sort=False):
             cell = cell.sort_index()
             numbers = cell["steps"].tolist(), cell["seconds/fit"].tolist(), int(cell["images"].iloc[0])
-            columns.append((f"ours, {column}", setup, title, *numbers))
-    fits = ((*each, fit_line(each[3], each[4]), fit_overlap(each[3], each[4])) for each in columns)
-    return [Fitted(*each) for each in fits if each[6] is not None]
+            found.append(_fit(f"ours, {column}", setup, title, *numbers))
+    return [each for each in found if each is not None]
+
+
+def _fit(label: str, setup: str, group: str, steps: list[float], seconds: list[float], images: int) -> Fitted | None:
+    line = fit_line(steps, seconds)
+    return (
+        None if line is None else Fitted(label, setup, group, steps, seconds, images, line, fit_overlap(steps, seconds))
+    )
 
 
 def meetings(fits: Sequence[Fitted]) -> list[Meeting]:
@@ -82,8 +88,8 @@ def second_devices(fits: Sequence[Fitted]) -> list[dict[str, Any]]:
         kind = pair.one.setup[2:]
         if (pair.one.setup, pair.two.setup) == (f"1x{kind}", f"2x{kind}"):
             one, two, most = pair.one, pair.two, max(pair.one.steps)
-            seconds = [dict(zip(each.steps, each.seconds, strict=True)).get(most) for each in (one, two)]
-            lost = seconds[1] - seconds[0] if None not in seconds else None
+            seconds_1, seconds_2 = (dict(zip(each.steps, each.seconds, strict=True)) for each in (one, two))
+            lost = seconds_2[most] - seconds_1[most] if most in seconds_2 else None
             more = 1e3 * (two.line.per_step - one.line.per_step)
             name = "process" if kind == "cpu" else "GPU"
             found.append({"name": name, "one": one, "two": two, "more": more, "most": most, "lost": lost, "pair": pair})

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mnist_lightning.data import data_module
 from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.jobs import JOB, job_name
@@ -50,7 +51,7 @@ class RunFolder(Callback):
         self.trains = False
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if stage != "fit" or trainer.fast_dev_run:
+        if stage != "fit" or is_rehearsal(trainer):
             return
         if not trainer.loggers:
             trainer.loggers = _tensorboard(trainer) if self.loggers is None else list(self.loggers)
@@ -101,20 +102,25 @@ class RunFolder(Callback):
             exception.add_note("No epoch was finished, and nothing is kept.")
 
 
+def is_rehearsal(trainer: Trainer) -> bool:
+    """Whether the Trainer runs a few batches to try the code, and writes nothing."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
 def run_folder(trainer: Trainer) -> Path | None:
     """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir`, one process alone may ask."""
     folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
-    return Path(folders[0]) if folders and not trainer.fast_dev_run else None
+    return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
 
 
 def _tensorboard(trainer: Trainer) -> list[Logger]:
     """The logger of a run that a Python program starts, in the folder of the run that it goes on with, if any."""
     run = run_of_checkpoint(trainer.ckpt_path)
     if run is None:
-        data = trainer.datamodule
+        data = data_module(trainer)
         name = run_name(setup_name(trainer), data.batch_size, data.seed)
         return [TensorBoardLogger("logs", name=name, default_hp_metric=False)]
-    epoch = torch.load(trainer.ckpt_path, weights_only=True, mmap=True)["epoch"]
+    epoch = torch.load(str(trainer.ckpt_path), weights_only=True, mmap=True)["epoch"]
     return [
         TensorBoardLogger(
             run.parent, name="", version=run.name, default_hp_metric=False, purge_step=first_new_epoch(epoch)
@@ -132,7 +138,7 @@ def first_new_epoch(epoch: int) -> int:
 
 def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """The settings of a run that a Python program starts, in the form of the command line's `config.yaml`."""
-    data: LightningDataModule = trainer.datamodule
+    data = data_module(trainer)
     kind = trainer.strategy.root_device.type
     settings = {name: getattr(trainer, name) for name in SETTINGS_OF_THE_TRAINER}
     settings |= {
@@ -171,7 +177,7 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
     Raises:
         FileExistsError: If the folder that the user named is there already.
     """
-    with_folders = [logger for logger in trainer.loggers if getattr(logger, "root_dir", None)]
+    with_folders: list[Any] = [logger for logger in trainer.loggers if getattr(logger, "root_dir", None)]
     if not with_folders:
         return []
     root = Path(with_folders[0].root_dir)

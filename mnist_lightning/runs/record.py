@@ -6,10 +6,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.callbacks import WallClock
+from mnist_lightning.data import data_module
 from mnist_lightning.measure.machine import describe_machine
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
-from mnist_lightning.runs.folder import run_folder
+from mnist_lightning.runs.folder import is_rehearsal, run_folder
 from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.setups import refuse_other_setup, setup_name
 from mnist_lightning.runs.summary import closing_table, read_summary, write_summary
@@ -39,7 +40,7 @@ class RunRecord(Callback):
         self.trainer = trainer
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        data = trainer.datamodule
+        data = data_module(trainer)
         self.record = {
             "setup": setup_name(trainer),
             "batch_size": data.batch_size,
@@ -61,7 +62,7 @@ class RunRecord(Callback):
             self.validations[trainer.current_epoch] = {name: now[name] for name in now if name in VALIDATION}
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.

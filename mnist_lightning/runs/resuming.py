@@ -168,14 +168,12 @@ def _settings(checkpoint: Mapping[str, Any], resume: bool) -> dict[str, Any]:
 
 
 def _checkpoint_of_this_job(config: Namespace, environment: Mapping[str, str]) -> Path | None:
-    logger = config.trainer.logger
-    if not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
+    logger, job = config.trainer.logger, job_name(environment)
+    if job is None or not isinstance(logger, Namespace) or "save_dir" not in logger.init_args:
         return None
     follow_torchrun(config.trainer, environment)
     name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
-    return interrupted_checkpoint(
-        Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job_name(environment)
-    )
+    return interrupted_checkpoint(Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job)
 
 
 def _has(part: Any, *names: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import urllib.request
+import zlib
 from http.client import HTTPException
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def _unpack(packed: Path, target: Path, md5: str) -> str:
     try:
         with gzip.open(packed) as file:
             content = file.read(LARGEST_FILE + 1)
-    except (EOFError, gzip.BadGzipFile, gzip.zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return f"is damaged ({error})"
     fault = _content_fault(content, md5)
     if not fault:

@@ -101,10 +101,11 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
 def _colours(path: Path) -> np.ndarray:
     """A picture as it is to be seen, [height, width, 3]: turned as its EXIF data say, on a ground behind what is
     transparent."""
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+    with Image.open(path, formats=("PNG", "JPEG")) as file:
+        picture: Image.Image = file
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"has {picture.width:,} x {picture.height:,} pixels, more than {MOST_PIXELS:,}")
-        picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be unpacked smaller at once
+        file.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be unpacked smaller at once
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16 bits a pixel
             picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))

@@ -1,13 +1,14 @@
 """What a machine does once, before the clock starts."""
 
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mnist_lightning.data import Batch
+from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.speed.allocator import keep_freed_memory
 
 
@@ -23,10 +24,10 @@ class WarmUp(Callback):
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: MNISTClassifier, stage: str) -> None:
         keep_freed_memory()  # for a Python program; the commands have done so before they imported torch
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         begin = perf_counter()
         strategy, (optimizer,) = trainer.strategy, trainer.optimizers
         on_gpu = strategy.root_device.type == "cuda"
@@ -41,7 +42,7 @@ class WarmUp(Callback):
         for batch in _each_size(trainer.train_dataloader):
             batch = _black(strategy.batch_to_device(batch, module.device))
             for _ in range(steps):
-                strategy.backward(strategy.training_step(batch, 0), optimizer)
+                strategy.backward(cast(Tensor, strategy.training_step(batch, 0)), optimizer)
                 optimizer.step()
                 optimizer.zero_grad()
         module.eval()
@@ -65,7 +66,7 @@ class WarmUp(Callback):
         seconds = torch.tensor(perf_counter() - begin, device=module.device)
         self.seconds += strategy.reduce(seconds, reduce_op="max").item()
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
         for logger in trainer.loggers:
             logger.log_metrics({"seconds/warm_up": self.seconds}, step=trainer.current_epoch)
 

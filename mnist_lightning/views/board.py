@@ -4,14 +4,17 @@ import warnings
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
+from torchmetrics import MetricCollection
 
 from mnist_lightning.callbacks import WallClock
-from mnist_lightning.data import Batch
-from mnist_lightning.runs.folder import run_folder
+from mnist_lightning.data import Batch, data_module
+from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.runs.folder import is_rehearsal, run_folder
+from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.views import pictures
@@ -41,7 +44,7 @@ class Board(Callback):
         self.record, self.clock = record, clock
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         if trainer.ckpt_path is not None:
             return  # a resumed run has them
         for logger in _boards(trainer):
@@ -49,16 +52,16 @@ class Board(Callback):
             writer.add_custom_scalars(LAYOUT)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
-                writer.add_graph(PaperNetwork(module), trainer.datamodule.test_digits.images[:1])
+                writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
             self._write_texts(writer, trainer)
 
-    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         self.seen = []
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
-        module: LightningModule,
+        module: MNISTClassifier,
         outputs: Tensor,
         batch: Batch,
         batch_idx: int,
@@ -68,7 +71,7 @@ class Board(Callback):
         # over its outputs by then.
         self.seen.append((batch.indices, batch.labels, outputs.clone()))
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
         if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
             return
         shares = [[part.cpu() for part in map(torch.cat, zip(*self.seen, strict=True))]] if self.seen else [[]]
@@ -80,7 +83,7 @@ class Board(Callback):
         for logger in _boards(trainer):
             if all(shares):
                 indices, labels, logits = map(torch.cat, zip(*shares, strict=True))
-                images = trainer.datamodule.test_digits.images[indices.to(module.device)].cpu()
+                images = data_module(trainer).test_digits.images[indices.to(module.device)].cpu()
                 _write_pictures(logger.experiment, module, images, labels, logits, epoch)
             self._write_row(logger, trainer)
 
@@ -89,9 +92,9 @@ class Board(Callback):
         writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
         # A line an option, which the page would cut off otherwise.
         writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
-        config = run_folder(trainer) / "config.yaml"
-        if config.exists():
-            writer.add_text("config", "\n".join(f"    {line}" for line in config.read_text().splitlines()))
+        run = run_folder(trainer)
+        if run is not None and (run / CONFIG).exists():
+            writer.add_text("config", "\n".join(f"    {line}" for line in (run / CONFIG).read_text().splitlines()))
 
     def _write_row(self, logger: TensorBoardLogger, trainer: Trainer) -> None:
         """Of a run that has finished: what it was, and what came of it."""
@@ -113,40 +116,42 @@ class Board(Callback):
         logger.hparams = before  # hparams.yaml has them already, by their full names
 
 
-class PaperNetwork(nn.Module):
+class Layers(nn.Module):
     """The layers of a classifier without Lightning's module around them, which no tracer can follow."""
 
-    def __init__(self, classifier: LightningModule) -> None:
+    def __init__(self, classifier: MNISTClassifier) -> None:
         super().__init__()
-        for name in ("conv1", "conv2", "dense1", "dense2"):
-            self.add_module(name, getattr(classifier, name))
+        for name, layer in classifier.named_children():
+            if not isinstance(layer, MetricCollection):
+                self.add_module(name, layer)
         self._classifier = [classifier]  # in a list it is no part of this module
-        self._unused = torch.zeros((), dtype=torch.int64, device=classifier.device)
+        self._no_key = torch.zeros((), dtype=torch.int64, device=classifier.device)
 
     def forward(self, images: Tensor) -> Tensor:
         (classifier,) = self._classifier
         mode = classifier.training
         try:
-            return classifier.eval().network(images, self._unused, self._unused, self._unused)
+            return classifier.eval().network(images, self._no_key, self._no_key, self._no_key)
         finally:
             classifier.train(mode)
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
     """The first process's TensorBoards; a rehearsal has none."""
-    there = trainer.is_global_zero and not trainer.fast_dev_run
+    there = trainer.is_global_zero and not is_rehearsal(trainer)
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if there else []
 
 
 def _write_pictures(
-    writer: SummaryWriter, module: LightningModule, images: Tensor, labels: Tensor, logits: Tensor, epoch: int
+    writer: SummaryWriter, module: MNISTClassifier, images: Tensor, labels: Tensor, logits: Tensor, epoch: int
 ) -> None:
     probabilities = logits.float().softmax(1)
     drawn: dict[str, Any] = {
         "what it learned/digits it got most wrong": pictures.worst_digits(images, labels, probabilities),
         "what it learned/confusion matrix": pictures.confusion(labels, probabilities.argmax(1)),
-        "what it learned/first filters": pictures.filters(module.conv1.weight.detach().float().cpu()),
     }
+    if isinstance(first := getattr(module, "conv1", None), nn.Conv2d):
+        drawn["what it learned/first filters"] = pictures.filters(first.weight.detach().float().cpu())
     for tag, figure in drawn.items():
         if figure is not None:
             writer.add_figure(tag, figure, epoch)

@@ -1,5 +1,7 @@
 """Pictures of a trained network: what it got most wrong, what it confuses, what it looks for."""
 
+from typing import Any
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,7 +56,7 @@ def confusion(labels: Tensor, predictions: Tensor) -> Figure:
     for label in range(CLASSES):
         for prediction in range(CLASSES):
             if count := int(counts[label, prediction]):
-                style = {"color": "#555555"} if label == prediction else {"fontweight": "bold"}
+                style: dict[str, Any] = {"color": "#555555"} if label == prediction else {"fontweight": "bold"}
                 axes.text(prediction, label, f"{count:,}", ha="center", va="center", fontsize=9, **style)
     axes.set_xticks(range(CLASSES))
     axes.set_yticks(range(CLASSES))

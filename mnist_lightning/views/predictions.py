@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.folder import refuse_unwritable
 
@@ -57,7 +58,7 @@ class PredictionWriter(BasePredictionWriter):
             rows = [row for share in shares for row in share]
         if not trainer.is_global_zero:
             return
-        own = trainer.datamodule.own
+        own = data_module(trainer).own
         header = ["index", "label"] if own is None else ["file"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -76,7 +77,7 @@ class PredictionWriter(BasePredictionWriter):
         super().on_predict_end(trainer, module)
         if not trainer.is_global_zero:
             return
-        own = trainer.datamodule.own
+        own = data_module(trainer).own
         for name, reason in (own.skipped if own else {}).items():
             print(f"skipped      {name}: {reason}", file=sys.stderr)
         print(f"predictions  {self.path}")
