@@ -1,6 +1,8 @@
 """The paper's network, its loss, its optimiser and its metrics."""
 
-from typing import Any
+import inspect
+from contextlib import suppress
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -68,19 +70,17 @@ class MNISTClassifier(LightningModule):
         ):
             if not valid:
                 raise SettingError(f"model.{name} is {value}: {remedy}.")
-        self.save_hyperparameters()
+        # A subclass has hyperparameters of its own in the place of these.
+        others = set(inspect.signature(MNISTClassifier).parameters) - set(inspect.signature(type(self)).parameters)
+        self.save_hyperparameters(ignore=list(others))
+        self.pool_size, self.rates, self.seed, self.compiles = pool_size, dropout, seed, compile
+        self.adadelta: dict[str, Any] = {"lr": learning_rate, "rho": rho, "eps": eps}
 
         self.conv1 = nn.Conv2d(1, channels[0], kernel_size)
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernel_size)
         self.dense1 = nn.Linear(side * side * channels[1], hidden)
         self.dense2 = nn.Linear(hidden, CLASSES)
-        generator = torch.Generator().manual_seed(seed)
-        layers: tuple[Any, ...] = (self.conv1, self.conv2, self.dense1, self.dense2)
-        for layer in layers:
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
-        # Convolutions then leave their output as height, width, channel: the order Keras flattens in.
-        self.to(memory_format=torch.channels_last)
+        self.draw_weights()
 
         self.train_metrics = _metrics("train/")
         self.val_metrics = _metrics("val/")
@@ -89,13 +89,23 @@ class MNISTClassifier(LightningModule):
         self.fused = False
         self._network = self.network
 
+    def draw_weights(self) -> None:
+        """Draws the weights of all layers, in their order, from the seed: Glorot-uniform, with zero biases, as Keras."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.constant_(cast(Tensor, layer.bias), 0)
+        # Convolutions then leave their output as height, width, channel: the order Keras flattens in.
+        self.to(memory_format=torch.channels_last)
+
     def setup(self, stage: str) -> None:
         """Chooses what is compiled, once the device is known.
 
         Raises:
             SettingError: If the whole network shall be compiled and the machine cannot.
         """
-        device, compile = self.trainer.strategy.root_device.type, self.hparams["compile"]
+        device, compile = self.trainer.strategy.root_device.type, self.compiles
         if stage != "fit" or not (compile or (compile is None and device == "cpu")):
             return
         problem = compiler_problem(device)
@@ -124,17 +134,17 @@ class MNISTClassifier(LightningModule):
         """
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
-        draw = (self.hparams["seed"], self.current_epoch, step)
+        draw = (self.seed, self.current_epoch, step)
         return self._network(images, rows, *(draw_key((*draw, layer), images.device) for layer in (1, 2)))
 
     def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
         """The layers; as `forward`, with the keys of its two draws, int64 []."""
-        rates = self.hparams["dropout"] if self.training else (0, 0)
+        rates = self.rates if self.training else (0, 0)
         pool = FusedPoolReLUDropout.apply if self.fused and self.training else pool_relu_dropout
         x = images[:, None].to(self.dtype) / 255
         # In place for its memory, 0.4 GB of 2.7 at batch size 2048; no faster.
         x = F.relu(self.conv1(x), inplace=True)
-        x = pool(self.conv2(x), self.hparams["pool_size"], rates[0], rows, key1)
+        x = pool(self.conv2(x), self.pool_size, rates[0], rows, key1)
         x = dropout(F.relu(self.dense1(x)), rates[1], rows, key2)
         return self.dense2(x)
 
@@ -169,14 +179,11 @@ class MNISTClassifier(LightningModule):
         return batch.indices, batch.labels, digit, probability
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        hparams = self.hparams
         kind = CompiledAdadelta if self.fused else torch.optim.Adadelta
         on_gpu = self.device.type == "cuda"
         return kind(
             self.parameters(),
-            lr=hparams["learning_rate"],
-            rho=hparams["rho"],
-            eps=hparams["eps"],
+            **self.adadelta,
             # All parameters in a few kernels, and no step count that a GPU would have to wait for.
             foreach=on_gpu,
             capturable=on_gpu,
@@ -184,7 +191,7 @@ class MNISTClassifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         # Lightning converts the model after it has loaded the weights, which would round those of 64-true.
-        if self._trainer is not None:
+        with suppress(RuntimeError):  # there is no Trainer where a checkpoint is loaded by itself
             self.trainer.precision_plugin.convert_module(self)
         self.trained_epochs = checkpoint["epoch"] + 1
 

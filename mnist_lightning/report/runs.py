@@ -36,6 +36,7 @@ MACHINE = ("processor", "cores", "threads", "gpu")  # what makes times another m
 OF_A_SETUP = ("machine.threads", "machine.gpu")  # of these, what one machine has differently by setup
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
 PLACE = ["column", "setup", "precision", "batch_size", "seed", "metric"]
+OURS = "MNISTClassifier"  # the network of runs that do not say
 TARGET = 0.99  # accuracy whose first epoch is looked for
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,6 +49,11 @@ class Run:
     folder: Path
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+    @property
+    def network(self) -> str:
+        """The class of the network."""
+        return self.settings["network"]
 
     @property
     def name(self) -> str:
@@ -141,8 +147,9 @@ def _order(values: pd.Series) -> pd.Series:
 def _differs(name: str, runs: Iterable[Run]) -> bool:
     values = defaultdict(set)
     for run in runs:
-        # What follows from the setup, as that a CPU is no GPU, sets no two of them apart.
-        values[run.summary["setup"] if name in OF_A_SETUP else None].add(json.dumps(run.settings.get(name)))
+        # What follows from the setup, as that a CPU is no GPU, or from the network, sets no two of them apart.
+        of = run.summary["setup"] if name in OF_A_SETUP else run.network if name.startswith("model.") else None
+        values[of].add(json.dumps(run.settings.get(name)))
     return any(len(each) > 1 for each in values.values())
 
 
@@ -150,9 +157,9 @@ def _label(run: Run, differing: Iterable[str]) -> str:
     parts = [run.summary["setup"]]
     for name in differing:
         value = run.settings.get(name)
-        if value is None and name in OF_A_SETUP:
+        if value is None and (name in OF_A_SETUP or name.startswith("model.")):
             continue
-        short = SHORT.get(str(value)) if name == "trainer.precision" else None
+        short = {"trainer.precision": SHORT.get(str(value)), "network": value}.get(name)
         parts.append(short or f"{name.rpartition('.')[2]} {json.dumps(value)}")
     return ", ".join(parts)
 
@@ -164,7 +171,7 @@ def _read(path: Path) -> Run:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingError(f"logs holds {path.parent}, which cannot be read ({error}): remove it.") from error
     settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
-    settings["network"] = summary.get("network", "MNISTClassifier")
+    settings["network"] = summary.get("network", OURS)
     settings["trainer.precision"] = summary["machine"]["precision"]
     settings["trainer.max_epochs"] = summary["epochs"]
     settings["data.source"] = summary["data"]

@@ -38,7 +38,7 @@ def silence_noise() -> None:
 
 def _tell_unless_it_is_told(args: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread that cannot write: its error comes again where the next metric is logged."""
-    if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
         threading.__excepthook__(args)
 
 

@@ -1,0 +1,244 @@
+"""The same run from Python as from the command line; another network and other images with the same callbacks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import PROJECT, SMALL, spawn
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from test_fit import results, same_weights
+
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+from mnist_lightning.data import Digits
+from mnist_lightning.errors import SettingError
+
+RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
+ONE = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+
+
+def small(compile: bool | None = False) -> tuple[MNISTClassifier, MNISTDataModule]:
+    """As the command line makes them of SMALL; nothing is compiled where that makes no difference to a test."""
+    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=compile)
+    return network, MNISTDataModule(source="sample", batch_size=480)
+
+
+def make_trainer(**changes: object) -> Trainer:
+    settings = experiment.trainer_settings(accelerator="cpu", **{"max_epochs": 1, **changes})
+    return Trainer(**settings, callbacks=experiment.callbacks())
+
+
+def shape(value: object) -> object:
+    """A summary's names, without its numbers."""
+    return {name: shape(each) for name, each in value.items()} if isinstance(value, dict) else type(value)
+
+
+def test_python_leaves_the_run_that_fit_leaves(command, capsys):
+    assert command("fit", *SMALL, *ONE) == 0
+    make_trainer().fit(*small(compile=None))
+    typed, called = RUNS / "version_0", RUNS / "version_1"
+    assert same_weights(typed, called)
+    assert results(typed) == results(called)
+    kinds = [{path.name.split(".")[0] for path in run.iterdir()} for run in (typed, called)]
+    assert kinds[0] == kinds[1] == {"checkpoints", "config", "events", "hparams", "summary"}
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (typed, called)]
+    assert shape(summaries[0]) == shape(summaries[1])
+    assert summaries[1]["command"].startswith("python ")
+    assert capsys.readouterr().out.count("Training time") == 2
+    # Its config makes the same run on the command line.
+    assert command("fit", "--config", called / "config.yaml") == 0
+    assert same_weights(RUNS / "version_2", called)
+
+
+SCRIPT = """
+from lightning.pytorch import Trainer
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+
+if __name__ == "__main__":
+    settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu", devices=2)
+    trainer = Trainer(**settings, callbacks=experiment.callbacks())
+    trainer.fit(MNISTClassifier(channels=(4, 8), hidden=16), MNISTDataModule(source="sample", batch_size=480))
+"""
+
+
+def test_a_script_on_two_processes_leaves_the_run_that_fit_leaves(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    called = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert called.returncode == 0, called.stderr
+    assert called.stdout.count("Training time") == 1
+    assert spawn(tmp_path, "fit", *SMALL, *ONE, "--trainer.devices=2").returncode == 0
+    script, fit = (tmp_path / f"logs/2xcpu/batch_size=0480/seed=0/version_{version}" for version in (0, 1))
+    assert same_weights(script, fit) and results(script) == results(fit)
+    assert json.loads((script / "summary.json").read_text())["command"] == "python script.py"
+
+
+def test_a_run_from_python_goes_on_in_its_folder(command):
+    make_trainer(max_epochs=2).fit(*small())
+    make_trainer().fit(*small())
+    whole, resumed = RUNS / "version_0", RUNS / "version_1"
+    last = resumed / "checkpoints" / "last.ckpt"
+    late = make_trainer(max_epochs=2)
+    with pytest.raises(SettingError, match="set trainer.ckpt_path before"):
+        late.fit(*small(), ckpt_path=last)
+    assert sorted(os.listdir(RUNS)) == ["version_0", "version_1"]
+    trainer = make_trainer(max_epochs=2)
+    trainer.ckpt_path = last
+    trainer.fit(*small())
+    assert sorted(os.listdir(RUNS)) == ["version_0", "version_1"]
+    assert same_weights(whole, resumed) and results(whole) == results(resumed)
+    assert json.loads((resumed / "summary.json").read_text())["resumed"]
+
+
+def test_what_the_commands_refuse_python_refuses():
+    data = MNISTDataModule(source="sample", batch_size=480)
+    data.trainer = SimpleNamespace(world_size=7)
+    with pytest.raises(SettingError, match="cannot be shared by 7 devices"):
+        data.setup("fit")
+
+
+def test_a_fit_without_our_data_is_refused_and_leaves_nothing(command):
+    data = small()[1]
+    data.setup("fit")
+    with pytest.raises(SettingError, match="has no data module"):
+        make_trainer().fit(small()[0], data.train_dataloader(), data.val_dataloader())
+    assert os.listdir() == []
+
+
+def test_the_callbacks_are_in_their_order():
+    names = [type(callback).__name__ for callback in experiment.callbacks()]
+    assert names == [
+        "StopSignals",
+        "Heartbeat",
+        "RunFolder",
+        "WarmUp",
+        "Neighbours",
+        "StepParts",
+        "FitProgress",
+        "WallClock",
+        "RunRecord",
+        "Board",
+        "ModelCheckpoint",
+    ]
+    mine = Callback()
+    given = experiment.with_callbacks(mine, [], progress=False)
+    assert [type(each).__name__ for each in given] == ["Callback", *names[:6], *names[7:10]]
+
+
+def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, monkeypatch):
+    """In a real fit, by the moments at which the hooks end."""
+    order: list[tuple[str, str]] = []
+    callbacks = experiment.callbacks()
+    for callback in callbacks:
+        name = type(callback).__name__
+        for hook in ("on_train_start", "on_train_epoch_end", "on_fit_end"):
+            if hook in vars(type(callback)):
+                told = getattr(callback, hook)
+
+                def call(*args, told=told, name=name, hook=hook):
+                    told(*args)
+                    order.append((hook, name))
+
+                monkeypatch.setattr(callback, hook, call)
+    trainer = Trainer(**experiment.trainer_settings(max_epochs=1, accelerator="cpu"), callbacks=callbacks)
+    trainer.fit(*small())
+    starts = [name for hook, name in order if hook == "on_train_start"]
+    assert starts[-2:] == ["WallClock", "ModelCheckpoint"]  # which Lightning puts last; it notes the time
+    assert {"WarmUp", "StepParts", "FitProgress", "Neighbours"} <= set(starts)
+    ends = [name for hook, name in order if hook == "on_train_epoch_end"]
+    assert ends.index("StepParts") < ends.index("WallClock") < ends.index("ModelCheckpoint")
+    assert order[-1] == ("on_fit_end", "RunRecord")
+
+
+OWN = PROJECT / "docs" / "own_network.py"
+
+
+def test_another_network_has_its_clock_its_record_its_study_and_its_report(tmp_path):
+    assert len(OWN.read_text().splitlines()) <= 40 + 1
+
+    def run(*args: str) -> str:
+        command = [sys.executable, str(OWN), *args]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    sample = ["--data.source=sample", "--data.batch_size=480"]
+    said = run("fit", *sample, *ONE)
+    assert "Training time" in said and f"python {OWN} fit --config logs/" in said
+    (last,) = tmp_path.glob("logs/1xcpu/batch_size=0480/seed=0/version_0/checkpoints/last.ckpt")
+    state = torch.load(last, weights_only=True)
+    assert {name: tuple(each.shape) for name, each in state["state_dict"].items()} == {
+        "dense1.weight": (64, 784),
+        "dense1.bias": (64,),
+        "dense2.weight": (10, 64),
+        "dense2.bias": (10,),
+    }
+    summary = json.loads((last.parent.parent / "summary.json").read_text())
+    assert (summary["network"], summary["parameters"]) == ("Perceptron", 64 * 785 + 10 * 65)
+    fit = json.dumps({"data.source": "sample", "trainer.max_epochs": 1})
+    study = ["study", "--name=own", f"--setups=[{PROJECT}/configs/1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={fit}"]
+    assert "[1/1] 1xcpu, batch size 480, seed 0: " in run(*study)
+    assert "finished before" in run(*study)
+    # A run of the paper's network beside it is another column.
+    assert spawn(tmp_path, "fit", *SMALL, *ONE).returncode == 0
+    assert "of 3 runs" in run("report") or "of 2 runs" in run("report")
+    header = (tmp_path / "report" / "report.md").read_text().split("| batch size |")[1].splitlines()[0]
+    assert "1xcpu, MNISTClassifier" in header and "1xcpu, Perceptron" in header
+
+
+class Negatives(MNISTDataModule):
+    """The sample with dark digits on light ground."""
+
+    def load(self) -> tuple[Digits, Digits]:
+        train, test = super().load()
+        return Digits(255 - train.images, train.labels), Digits(255 - test.images, test.labels)
+
+
+def test_other_images_with_the_same_batches(command):
+    make_trainer().fit(*small())
+    network, _ = small()
+    make_trainer().fit(network, Negatives(source="sample", batch_size=480))
+    light, dark = (json.loads((RUNS / f"version_{n}" / "summary.json").read_text()) for n in (0, 1))
+    assert light["data_fingerprint"] != dark["data_fingerprint"]
+    assert not same_weights(RUNS / "version_0", RUNS / "version_1")
+    # Its state is under its own name, and a run of the other images is refused.
+    trainer = make_trainer(max_epochs=2)
+    trainer.ckpt_path = RUNS / "version_1" / "checkpoints" / "last.ckpt"
+    trainer.fit(small()[0], Negatives(source="sample", batch_size=480))
+    assert json.loads((RUNS / "version_1" / "summary.json").read_text())["epochs"] == 2
+
+
+def test_signals_are_given_back(command):
+    import signal
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        make_trainer().fit(*small())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_fit_that_fails_in_its_first_epoch_leaves_nothing_and_says_so(command):
+    class Fails(Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            raise RuntimeError("on purpose")
+
+    settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu")
+    with pytest.raises(RuntimeError, match="on purpose") as failed:
+        Trainer(**settings, callbacks=[*experiment.callbacks(), Fails()]).fit(*small())
+    assert failed.value.__notes__ == ["No epoch was finished, and nothing is kept."]
+    assert os.listdir() == []
+
+
+def test_the_public_form_is_that_of_the_readme():
+    assert (
+        "trainer = Trainer(**experiment.trainer_settings(max_epochs=1), callbacks=experiment.callbacks())"
+        in (PROJECT / "README.md").read_text()
+    )

@@ -1,0 +1,106 @@
+"""What a checkpoint adds to a command line, and a run that an earlier version of the code wrote."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PROJECT
+from jsonargparse import Namespace
+from test_fit import same_weights, weights
+
+from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.jobs import JOB
+from mnist_lightning.runs.resuming import effective_arguments
+
+BEFORE = PROJECT / "tests" / "written_before"
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "mine",
+    "TORCHELASTIC_RESTART_COUNT": "1",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "here",
+    "MASTER_PORT": "1",
+}
+
+
+def parse(argv: list[str]) -> Namespace:
+    """A stand-in for the parser of `fit`: options are `--name=value`, and the last one wins."""
+    options = dict(option.removeprefix("--").split("=", 1) for option in argv[1:])
+    trainer = Namespace(
+        accelerator="cpu",
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+        logger=Namespace(init_args=Namespace(save_dir="logs", name=None)),
+    )
+    settings = {"ckpt_path": options.get("ckpt_path"), "config": options.get("config"), "trainer": trainer}
+    return Namespace({argv[0]: Namespace(**settings, data=Namespace(batch_size=480), seed_everything=0)})
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """The run that was written before, where `fit` would look for it."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("logs/1xcpu/batch_size=0480/seed=0/version_0")
+    shutil.copytree(BEFORE, run)
+    (run / "checkpoints" / "last.ckpt").symlink_to("epoch=00.ckpt")
+    return run
+
+
+FIXED = [
+    "--model.channels=[2, 3]",
+    "--model.kernel_size=3",
+    "--model.pool_size=2",
+    "--model.hidden=5",
+    "--model.dropout=[0.25, 0.5]",
+    "--model.learning_rate=1.0",
+    "--model.rho=0.95",
+    "--model.eps=1e-07",
+    "--model.compile=null",
+]
+
+
+def test_a_command_without_a_checkpoint_is_what_was_typed(run):
+    argv = ["fit", "--trainer.max_epochs=3"]
+    assert effective_arguments(argv, parse, {}) == argv == ["fit", "--trainer.max_epochs=3"]
+
+
+def test_a_resumed_fit_has_the_runs_settings_first_and_what_was_typed_last(run):
+    typed = ["--trainer.max_epochs=3", f"--ckpt_path={run}/checkpoints/last.ckpt"]
+    expected = [*FIXED, "--data.batch_size=480", "--seed_everything=0", f"--config={run}/config.yaml", *typed]
+    assert effective_arguments(["fit", *typed], parse, {}) == ["fit", *expected]
+    own = ["--config=mine.yaml", *typed]
+    assert effective_arguments(["fit", *own], parse, {}) == ["fit", *expected[:11], *own]
+
+
+def test_an_evaluation_has_the_networks_settings_alone(run):
+    typed = f"--ckpt_path={run}/checkpoints/last.ckpt"
+    assert effective_arguments(["test", typed], parse, {}) == ["test", *FIXED, typed]
+    with pytest.raises(SettingError, match="predict needs ckpt_path"):
+        effective_arguments(["predict"], parse, {})
+
+
+def test_a_job_that_is_started_again_goes_on_from_what_it_left(run):
+    (run / "summary.json").unlink()
+    assert effective_arguments(["fit"], parse, TORCHRUN) == ["fit"]
+    (run / JOB).write_text("torchrun mine")
+    assert effective_arguments(["fit"], parse, TORCHRUN)[-1] == f"--ckpt_path={run}/checkpoints/last.ckpt"
+    assert effective_arguments(["fit"], parse, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "other"}) == ["fit"]
+
+
+def test_a_run_of_earlier_code_is_rerun_and_resumed(command, run):
+    recorded = json.loads((run / "summary.json").read_text())["metrics"]
+    assert command("fit", "--config", run / "config.yaml", "--trainer.max_epochs=2") == 0
+    again = run.with_name("version_1")
+    first = json.loads((again / "summary.json").read_text())["by_epoch"]["val/loss"][0]
+    # Another processor rounds otherwise.
+    assert first == pytest.approx(recorded["val/loss"], rel=1e-4)
+
+    assert command("fit", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--trainer.max_epochs=2") == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["epochs"], summary["steps"], summary["resumed"]) == (2, 18, True)
+    for name, weight in weights(run).items():
+        torch.testing.assert_close(weight, weights(again)[name], rtol=1e-3, atol=1e-4)
+    assert same_weights(run, run)
