@@ -22,6 +22,11 @@ from mnist_lightning.report.runs import read_runs
 from mnist_lightning.sources.sample import read_sample
 
 README = (PROJECT / "README.md").read_text()
+DOCS = PROJECT / "docs"
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+USE, DIGITS, STUDIED, SPEED = (
+    (DOCS / f"{name}.md").read_text() for name in ("use", "own-digits", "study-and-report", "speed")
+)
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
 RECORD = RESULTS / "study/runs/fp32/1xcpu/batch_size=0128/seed=0/version_0/summary.json"
 WAYS = {
@@ -79,15 +84,26 @@ def test_every_path_in_the_layout_exists():
 
 
 def test_every_link_leads_to_a_file():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert len(targets) >= 5
-    assert all((PROJECT / target).exists() for target in targets)
+    links = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text())
+        if not target.startswith("https://")
+    ]
+    assert len(links) >= 20
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
+    # Each page is reached from the first one.
+    assert {page.relative_to(PROJECT).as_posix() for page in PAGES[1:]} <= {target for _, target in links}
+
+
+def test_the_readme_fits_on_two_screens():
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_marked_commands_run(tmp_path):
     """In a folder that has the configs and nothing else."""
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
-    blocks = re.findall(r"<!-- run -->\s+```bash\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"<!-- run -->\s+```bash\n(.*?)```", USE, re.DOTALL)
     assert len(blocks) == 1
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in blocks:
@@ -111,7 +127,7 @@ def test_a_checkpoint_is_a_network_in_the_lines_that_the_readme_shows(command, t
     assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     (last,) = tmp_path.glob("logs/*/*/*/*/checkpoints/last.ckpt")
     shutil.copy(last, "last.ckpt")
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", DIGITS, re.DOTALL)
     (tmp_path / "code.py").write_text(code)
     digits = runpy.run_path("code.py", {"images": read_sample()[1][0]})["digits"]
     assert digits.shape == (1000,) and digits.dtype == torch.int64
@@ -122,8 +138,8 @@ def test_a_checkpoint_is_a_network_in_the_lines_that_the_readme_shows(command, t
 
 
 def test_every_named_config_exists():
-    named = set(re.findall(r"configs/\w+\.yaml", README))
-    assert named
+    named = {name for page in PAGES for name in re.findall(r"configs/\w+\.yaml", page.read_text())}
+    assert len(named) >= 5
     assert all((PROJECT / name).exists() for name in named)
 
 
@@ -159,7 +175,7 @@ def evidence(name: str, label: str) -> str:
 
 
 def test_the_rows_of_the_three_ways_to_train_are_their_records():
-    lines = README.splitlines()
+    lines = SPEED.splitlines()
     for name, label in WAYS.items():
         found = {(r["setup"], r["batch_size"], r["epochs"], r["data"]) for r in records(name)}
         assert found == {("1xcpu", 128, 10, "mnist")}
@@ -172,10 +188,10 @@ STUDY = RESULTS / "study"
 def test_the_minutes_of_the_study_are_those_of_its_runs():
     seconds = defaultdict(float)
     for run in read_runs([STUDY / "runs"]):
-        seconds[run.summary["machine"]["precision"]] += run.metric("seconds/fit")
+        seconds[run.summary["machine"]["precision"]] += run.summary["metrics"]["seconds/fit"]
     minutes = [round(seconds[precision] / 60) for precision in ("bf16-mixed", "32-true")]
-    assert f"{minutes[0]} minutes in bf16, {minutes[1]} in fp32" in README
-    assert f"takes {minutes[1]} minutes a seed for `1xcpu`" in README
+    assert f"in {minutes[0]} minutes in bf16 and {minutes[1]} in fp32" in STUDIED
+    assert f"takes {minutes[1]} minutes for each seed of `1xcpu`" in STUDIED
 
 
 def test_the_cost_of_a_second_process_is_that_of_the_step_table():
@@ -192,7 +208,7 @@ def test_the_cost_of_a_second_process_is_that_of_the_step_table():
         dict(zip(rows[0], row, strict=True)) for row in rows if row[0].endswith("xcpu, bf16") and row[1] == "32"
     )
     more = {part: float(two[part]) - float(one[part]) for part in one if part not in ("setup", "batch size")}
-    text = " ".join(README.split())
+    text = " ".join(SPEED.split())
     assert f"a step takes {float(two['a step']):.1f} ms instead of {float(one['a step']):.1f}" in text
     assert (
         f"{more['exchange']:.1f} ms more is the exchange of 4.8 MB of gradients, {more['backward']:.1f} the backward pass, "
@@ -210,11 +226,11 @@ def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
     assert ours[4:] == committed[4:]
     for name in FIGURES:
         assert (STUDY / f"{name}.svg").exists() and (STUDY / f"{name}.png").exists()
-    assert {run.summary["data"] for run in runs} == {"mnist"} and {run.epochs for run in runs} == {10}
+    assert {(run.summary["data"], run.summary["epochs"]) for run in runs} == {("mnist", 10)}
 
 
 def test_the_tables_are_those_of_the_report():
-    tables = README.split("<!-- tables: from the report below -->")[1].split("<!-- end of tables -->")[0]
+    tables = STUDIED.split("<!-- tables: from the report below -->")[1].split("<!-- end of tables -->")[0]
     rows = [line for line in tables.splitlines() if line.startswith("|")]
     report = (STUDY / "report.md").read_text()
     main = report.split("## Table I.")[1].split("## What the paper claims")[0]

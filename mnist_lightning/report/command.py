@@ -26,11 +26,11 @@ FIGURES = {
 OF_TABLES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 
 
-def report(logs: Sequence[Path] = (Path("logs"),), out: Path = Path("report"), paper: bool = False) -> int:
+def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"), paper: bool = False) -> int:
     """Sets the tables, figures and claims of finished runs beside the paper's.
 
     Args:
-        logs: Folders that hold runs, at any depth.
+        logs: Folder that holds runs, at any depth, or a list of such folders.
         out: Folder for results.csv, report.md, the figures and an event file; what is there is replaced.
         paper: The paper's own numbers alone; no logs are read.
 
@@ -40,7 +40,7 @@ def report(logs: Sequence[Path] = (Path("logs"),), out: Path = Path("report"), p
     Raises:
         SettingError: If there is no finished run, or nothing can be written.
     """
-    runs = [] if paper else read_runs(logs)
+    runs = [] if paper else read_runs([logs] if isinstance(logs, Path) else logs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write(out, runs)
