@@ -37,8 +37,10 @@ def test_warnings_about_the_users_settings_show():
 
 
 def test_a_writer_that_cannot_write_is_told_once_and_other_threads_in_full(capsys):
-    class _AsyncWriterThread(threading.Thread):
-        """Named as TensorBoard's."""
+    class Writer(threading.Thread):
+        """Of TensorBoard."""
+
+    Writer.__module__ = "tensorboard.summary.writer.event_file_writer"
 
     def fail(error):
         raise error
@@ -47,8 +49,8 @@ def test_a_writer_that_cannot_write_is_told_once_and_other_threads_in_full(capsy
     silence_noise()
     try:
         for kind, error in (
-            (_AsyncWriterThread, OSError("no space")),
-            (_AsyncWriterThread, KeyError("defect")),
+            (Writer, OSError("no space")),
+            (Writer, KeyError("defect")),
             (threading.Thread, OSError("lost")),
         ):
             thread = kind(target=fail, args=(error,))

@@ -87,8 +87,10 @@ class StepParts(Callback):
             return {}
         parts = {name: statistics.median(epoch[name] for epoch in self.epochs) for name in self.epochs[0]}
         step = parts.pop("step")
-        parts["data"] = self.data
-        return {**parts, "trainer": step - sum(parts.values())}
+        rest = max(step - sum(parts.values()), 0.0)
+        # The pass over the data was taken at another moment than the steps, and may have been disturbed.
+        parts["data"] = min(self.data, rest)
+        return {**parts, "trainer": rest - parts["data"]}
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}
