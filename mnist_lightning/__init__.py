@@ -4,12 +4,7 @@ from importlib import import_module
 from typing import Any
 
 # Imported when asked for, so that `--help`, `study` and `report` start without torch.
-_PUBLIC = {
-    "MNISTClassifier": "model",
-    "MNISTDataModule": "data",
-    "experiment": "experiment",
-    "commands": "commands",
-}
+_PUBLIC = {"MNISTClassifier": "model", "MNISTDataModule": "data", "experiment": "experiment", "commands": "commands"}
 
 __all__ = list(_PUBLIC)
 

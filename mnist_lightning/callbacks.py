@@ -14,13 +14,12 @@ from mnist_lightning.durability.signals import SIGNALS, stop_on_signals
 
 
 class WallClock(Callback):
-    """Seconds of wall clock, the slowest process's, logged by epoch.
+    """Seconds of wall clock on the slowest process, logged at the end of each epoch.
 
-    `seconds/train_epoch` ends where validation starts, `seconds/val_epoch` is the validation, `seconds/epoch` the
-    two together; `seconds/fit` runs from the first batch asked for to the end of the last epoch, what lies between
-    the epochs included, start-up and sanity check excluded; `images_per_second` are training images over
-    `seconds/train_epoch`. The device is synchronised at these moments and at no other. A resumed run counts on from
-    its checkpoint.
+    `seconds/train_epoch` ends where validation starts. `seconds/val_epoch` is the validation. `seconds/epoch` is the sum
+    of the two. `seconds/fit` runs from the first batch asked for to the end of the last epoch; it includes what happens
+    between epochs and excludes the start-up. `images_per_second` is the number of training images divided by
+    `seconds/train_epoch`. The device is synchronised at these moments only. A resumed run counts on from its checkpoint.
     """
 
     def __init__(self) -> None:
@@ -55,7 +54,7 @@ class WallClock(Callback):
             [train_end - self.epoch_begin, val_end - self.epoch_begin, end - self.begin], device=module.device
         )
         train, epoch, self.fit = trainer.strategy.reduce(seconds, reduce_op="max").tolist()
-        # Not the longest validation: it waits for the slowest training, which would count twice.
+        # The longest validation would count twice what it waits for the slowest training.
         times = {"seconds/train_epoch": train, "seconds/val_epoch": epoch - train, "seconds/epoch": epoch}
         times["images_per_second"] = self.images / train
         self.epochs.append(times)
@@ -89,10 +88,10 @@ class WallClock(Callback):
 
 
 class StopSignals(Callback):
-    """Lets SIGINT and SIGTERM end a fit in order, and gives both back at its end.
+    """Lets SIGINT and SIGTERM end a fit in an orderly way, and restores the handlers at the end of the fit.
 
-    Lightning takes SIGTERM at the start of each stage; its handler waits for the other processes, which may never
-    come. A program that is no main thread is left as it is, since Python sets handlers in that thread alone.
+    Lightning sets a handler for SIGTERM at the start of each stage. That handler waits for the other processes, which
+    may never answer. In another thread than the main one nothing is done, since Python sets handlers only there.
     """
 
     def __init__(self) -> None:

@@ -65,16 +65,16 @@ class MNISTCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self.setup = settle(config, str(self.subcommand))
-        # PyTorch's own defaults are no for matrices and yes for convolutions.
+        # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
 
-        # What is saved makes a new run, wherever this one lies and whatever it resumed.
+        # The saved config makes a new run: it names no checkpoint and no version.
         self.saved = config.clone()
         self.saved.ckpt_path = None
         place_loggers(config, str(self.subcommand), self.setup, self.checkpoint)
         self.save_config_callback = None
         if self.subcommand == "fit" and config.trainer.logger is not False:
-            # RunFolder lets no run write over another one.
+            # RunFolder makes sure that no run writes over another one.
             save = partial(SaveConfigCallback, config=self.saved, overwrite=True)
             self.save_config_callback = cast(Any, lambda parser, _: save(parser))
 
@@ -84,11 +84,11 @@ class MNISTCLI(LightningCLI):
         kwargs["callbacks"] = experiment.with_callbacks(config.callbacks, config.logger or [], bar)
         kwargs["plugins"] = experiment.with_plugins(config.plugins)
         if self.subcommand == "fit":
-            kwargs["logger"] = False  # RunFolder hands them over once the run has its folder
+            kwargs["logger"] = False  # RunFolder gives the Trainer its loggers once the run has its folder
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        # All of it before the Trainer starts processes and makes a folder, so that nothing is left behind.
+        # These checks come before the Trainer starts processes and makes a folder, so that nothing is left behind.
         if self.checkpoint:
             precision = str(self.trainer.precision)
             resuming.refuse_other_run(self.checkpoint, self.model, self.setup, precision)
@@ -100,7 +100,7 @@ class MNISTCLI(LightningCLI):
             self.saved.data.source = self.datamodule.found
 
     def fit(self, ckpt_path: str | None, **options: Any) -> None:
-        self.trainer.ckpt_path = ckpt_path  # callbacks know it from the start then
+        self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
         self.trainer.fit(**options, weights_only=True)
 
     def before_validate(self) -> None:
@@ -109,7 +109,7 @@ class MNISTCLI(LightningCLI):
             self.datamodule.prepare_data()
             trained = resuming.trained_on(self.checkpoint, self.datamodule)
             if trained not in (None, self.datamodule.found):
-                self.trainer.loggers = []  # the run's curves are of other images
+                self.trainer.loggers = []  # the curves of the run are those of other images
 
     before_test = before_predict = before_validate
 
@@ -127,7 +127,7 @@ class MNISTCLI(LightningCLI):
 
 
 def main(model: type[LightningModule] = MNISTClassifier, data: type[LightningDataModule] = MNISTDataModule) -> int:
-    """Runs a command of the Trainer; what the user can mend ends in one sentence on standard error and exit code 2.
+    """Runs a command of the Trainer. An error that the user can correct is one sentence, with exit code 2.
 
     Args:
         model: The class that the settings under `model` make; it takes a `seed`.

@@ -1,4 +1,4 @@
-"""The six commands: `--help` is answered at once, and everything else is started."""
+"""The six commands. `--help` is answered here, at once; the other modules are imported when they are needed."""
 
 import os
 import sys
@@ -49,7 +49,7 @@ def usage() -> str:
 
 
 def main(model: "type[LightningModule] | None" = None, data: "type[LightningDataModule] | None" = None) -> int:
-    """Runs the command named by the first argument; imports torch only for a command that needs it.
+    """Runs the command that the first argument names. Imports torch only for a command that needs it.
 
     Args:
         model: A class to train in the place of `MNISTClassifier`.

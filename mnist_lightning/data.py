@@ -58,8 +58,8 @@ class Digits(Dataset):
 class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train, 10,000 to validate, test and predict.
 
-    It deals the shares of all devices itself: a Trainer of several needs `use_distributed_sampler=False`. A subclass
-    with other images overrides `prepare_data` and `load`.
+    It gives each device its share of a batch by itself, so the Trainer must have `use_distributed_sampler=False`. A
+    subclass with other images overrides `prepare_data` and `load`.
 
     Args:
         data_dir: Folder that holds `MNIST/raw/` with the four files, gzipped or not; fetched where missing.
@@ -92,7 +92,7 @@ class MNISTDataModule(LightningDataModule):
         self.fingerprint = ""
 
     def prepare_data(self) -> None:
-        """Makes sure of the files, once, on one process a node.
+        """Makes sure that the files are there. Lightning calls it on one process of each node.
 
         Raises:
             SettingError: If files are damaged and cannot be fetched again, or missing with source `mnist`; or if the
@@ -114,7 +114,7 @@ class MNISTDataModule(LightningDataModule):
         self.prepared = True
 
     def load(self) -> tuple[Digits, Digits]:
-        """The images to train and to test, on the CPU; `found` says which."""
+        """Reads the images to train and the images to test, which `found` names, on the CPU."""
         if self.found == "sample":
             train, test = read_sample()
             return Digits(*train), Digits(*test)
@@ -123,7 +123,7 @@ class MNISTDataModule(LightningDataModule):
         return train_set, test_set
 
     def setup(self, stage: str) -> None:
-        """Loads the images, the same on every process, into the memory of its device: 55 MB, copied once.
+        """Loads all images (55 MB) into the memory of the device, and makes sure that all processes have the same.
 
         Raises:
             SettingError: On every process, if one of them has other data than the rest or cannot read them; or if the
@@ -223,7 +223,7 @@ def _fingerprint(*parts: Digits) -> str:
 
 
 def _agree(problem: str, fingerprint: str) -> None:
-    """Raises the same SettingError on all processes if one has a problem or other data."""
+    """Raises the same SettingError on all processes if one of them has a problem or has other data."""
     answers = [(problem, fingerprint)]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         answers *= torch.distributed.get_world_size()

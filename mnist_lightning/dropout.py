@@ -1,4 +1,4 @@
-"""Dropout whose masks do not depend on the device, nor on how many share the batch.
+"""Dropout whose masks depend neither on the device nor on the number of devices that share the batch.
 
 A library's dropout draws from the random stream of its process: two processes draw other masks than one, a GPU
 other masks than a CPU. Here each unit of each image hashes a counter with SplitMix64 (Steele, Lea and Flood, 2014,
@@ -37,9 +37,9 @@ def splitmix64(counters: Tensor, key: Tensor) -> Tensor:
 
 
 def draw_key(seed: Sequence[int], device: torch.device) -> Tensor:
-    """The key of one draw, int64 []; `seed` is whatever names it: seed of the experiment, epoch, step, layer."""
+    """The key of one draw, int64 []. `seed` names the draw: the seed of the experiment, the epoch, the step, the layer."""
     word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    # A tensor, so that a new key is no new function to a compiler; filled on the device, so that nobody waits for it.
+    # A tensor, so that the compiler sees no new constant at each step; filled on the device, so that nobody waits.
     return torch.full((), _signed(word), dtype=torch.int64, device=device)
 
 
@@ -51,15 +51,15 @@ def random_words(rows: Tensor, columns: int, key: Tensor) -> Tensor:
 def keep_mask(rows: Tensor, units: int, rate: float, key: Tensor) -> Tensor:
     """Which units are kept, bool [len(rows), units]; each is dropped with probability `rate`, independently.
 
-    A unit takes one random byte where a byte can tell the rate exactly (the paper's .25 and .5), else four, which
-    tell any rate to 2^-32.
+    A unit takes one random byte if a byte can express the rate exactly (as the paper's .25 and .5). Otherwise it takes
+    four bytes, which express any rate to 2^-32.
     """
     exact_in_a_byte = (rate * 256).is_integer()
     lane, levels = (torch.uint8, 256) if exact_in_a_byte else (torch.int32, 2**32)
     columns = -(-units * (1 if exact_in_a_byte else 4) // 8)
     lanes = random_words(rows, columns, key).view(lane)[:, :units]
     threshold = round(rate * levels) - (0 if exact_in_a_byte else 2**31)
-    # As floats, which tell 256 levels exactly: a compiled comparison of bytes takes five times as long.
+    # Floats hold the 256 levels exactly, and a compiled comparison of bytes takes five times as long.
     return lanes.float() >= float(threshold) if exact_in_a_byte else lanes >= threshold
 
 

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and how errors are told."""
+"""The one kind of error that the user can correct, and how errors are printed."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ class SettingError(ValueError):
 
 
 def sentence(error: BaseException) -> str:
-    """An error in words: what it says, and the notes that callbacks added to it or to what it came from."""
+    """The message of an error, and the notes that callbacks added to it or to the errors that caused it."""
     if isinstance(error, OSError) and error.strerror:
         words = [f"{os.fsdecode(error.filename or 'the run')}: {error.strerror}."]
     else:
@@ -25,7 +25,7 @@ def sentence(error: BaseException) -> str:
 
 
 def tell(error: BaseException) -> int:
-    """Prints an error of the user's on standard error, on the first process alone, and gives the exit code 2."""
+    """Prints an error that the user can correct on standard error, on the first process only. Returns the exit code, 2."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {sentence(error)}", file=sys.stderr)
     return 2

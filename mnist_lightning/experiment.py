@@ -36,15 +36,15 @@ TRAINER: dict[str, Any] = {
     "enable_model_summary": False,
 }
 CHECKPOINT: dict[str, Any] = {
-    # The newest epoch is kept; CheckpointFile points last.ckpt to it.
+    # Only the newest epoch is kept; CheckpointFile points last.ckpt to it.
     "filename": "{epoch:02d}",
-    # A file that is there already is replaced by the same epoch's.
+    # A file of the same epoch that is there already is replaced.
     "enable_version_counter": False,
 }
 
 
 def trainer_settings(**changes: Any) -> dict[str, Any]:
-    """The arguments of a Trainer for this experiment; it also keeps the console to what concerns the run.
+    """The arguments of a Trainer for this experiment. It also silences messages that do not concern the run.
 
     Args:
         changes: Arguments of the Trainer that shall have other values, such as `max_epochs` or `devices`.
@@ -55,18 +55,18 @@ def trainer_settings(**changes: Any) -> dict[str, Any]:
 
 
 def with_plugins(given: Any) -> list[Any]:
-    """The Trainer's plugins: those given, which may be one, a list or None, and the experiment's own."""
+    """The Trainer's plugins: the given ones (one, a list or None) and the experiment's own."""
     plugins = _listed(given)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(CheckpointFile())
     if SLURMEnvironment.detect():
-        # Slurm requeues by itself; Lightning's way leaves a file that later runs in the folder would load.
+        # Slurm requeues the job by itself. Lightning's way leaves a file that later runs in the folder would load.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
 
 
 def with_callbacks(given: Any, loggers: Sequence[Logger], progress: bool) -> list[Callback]:
-    """The Trainer's callbacks for the command line, which makes the one that saves checkpoints by itself.
+    """The Trainer's callbacks for the command line, which makes the callback that saves checkpoints by itself.
 
     Args:
         given: The user's, which may be one, a list or None; they come first, and run outside the clock at the start.
@@ -87,9 +87,9 @@ def callbacks(
 ) -> list[Callback]:
     """The experiment's callbacks, in the order in which Lightning asks them at each hook.
 
-    The order matters. Who must act before others can fail or write comes first. What takes time once, and whatever
-    starts with the training, comes before the clock, which therefore starts last. What works at the ends of epochs and
-    of the fit comes after the clock, which therefore stops before it.
+    The order matters. A callback that must act before anything can fail or write comes first. A callback that works when
+    training starts comes before the clock, so that the clock starts last. A callback that works at the end of an epoch
+    or of the fit comes after the clock, so that the clock has been read by then.
 
     Args:
         loggers: Of the run; by default one of TensorBoard in the run's folder below `logs/`.
@@ -99,15 +99,15 @@ def callbacks(
     clock, warm_up, neighbours, parts = WallClock(), WarmUp(), Neighbours(), StepParts()
     record = RunRecord(clock, warm_up, neighbours, parts)
     return [
-        StopSignals(),  # takes SIGTERM back from Lightning before anything can wait
+        StopSignals(),  # sets the handlers before anything can wait
         Heartbeat(),  # knows the other processes before anything waits for them
         RunFolder(loggers),  # the folder is there before anything is written to it
         warm_up,  # compiles before the clock starts
-        neighbours,  # counts what other programs take of the time that the clock takes
+        neighbours,  # starts after the warm-up, as the clock does
         parts,  # its hooks are in place before the first step
         *([FitProgress()] if progress else []),
         clock,
         record,  # reads the clock; logs what ran before the board shows it
         Board(record, clock),
-        *([ModelCheckpoint(**CHECKPOINT)] if checkpoint else []),  # Lightning asks it last in any case
+        *([ModelCheckpoint(**CHECKPOINT)] if checkpoint else []),  # Lightning moves it to the end in any case
     ]

@@ -56,12 +56,7 @@ class MNISTClassifier(LightningModule):
             ("channels", channels, min(channels) >= 1, "give two positive numbers"),
             ("kernel_size", kernel_size, kernel_size >= 1, "give a positive number"),
             ("pool_size", pool_size, pool_size >= 1, "give a positive number"),
-            (
-                "pool_size",
-                pool_size,
-                side >= 1,
-                "nothing is left of the image: make it or model.kernel_size smaller",
-            ),
+            ("pool_size", pool_size, side >= 1, "nothing is left of the image: make it or model.kernel_size smaller"),
             ("hidden", hidden, hidden >= 1, "give a positive number"),
             ("dropout", dropout, all(0 <= rate < 1 for rate in dropout), "give two rates from 0 to below 1"),
             ("learning_rate", learning_rate, learning_rate > 0, "give a positive number"),
@@ -70,7 +65,7 @@ class MNISTClassifier(LightningModule):
         ):
             if not valid:
                 raise SettingError(f"model.{name} is {value}: {remedy}.")
-        # A subclass has hyperparameters of its own in the place of these.
+        # A subclass has its own hyperparameters instead of these.
         others = set(inspect.signature(MNISTClassifier).parameters) - set(inspect.signature(type(self)).parameters)
         self.save_hyperparameters(ignore=list(others))
         self.pool_size, self.rates, self.seed, self.compiles = pool_size, dropout, seed, compile
@@ -90,7 +85,7 @@ class MNISTClassifier(LightningModule):
         self._network = self.network
 
     def draw_weights(self) -> None:
-        """Draws the weights of all layers, in their order, from the seed: Glorot-uniform, with zero biases, as Keras."""
+        """Draws the weights of all layers from the seed, in order: Glorot-uniform, with zero biases, as Keras does."""
         generator = torch.Generator().manual_seed(self.seed)
         for layer in self.children():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -114,7 +109,7 @@ class MNISTClassifier(LightningModule):
         if problem:
             rank_zero_warn(f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem}).")
             return
-        # A process that fits many times would come to the limit of versions of one function.
+        # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
         torch.compiler.reset()
         self.fused = True
         if compile:
@@ -138,22 +133,22 @@ class MNISTClassifier(LightningModule):
         return self._network(images, rows, *(draw_key((*draw, layer), images.device) for layer in (1, 2)))
 
     def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
-        """The layers; as `forward`, with the keys of its two draws, int64 []."""
+        """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
         rates = self.rates if self.training else (0, 0)
         pool = FusedPoolReLUDropout.apply if self.fused and self.training else pool_relu_dropout
         x = images[:, None].to(self.dtype) / 255
-        # In place for its memory, 0.4 GB of 2.7 at batch size 2048; no faster.
+        # In place to save memory (0.4 GB of 2.7 at batch size 2048); it is no faster.
         x = F.relu(self.conv1(x), inplace=True)
         x = pool(self.conv2(x), self.pool_size, rates[0], rows, key1)
         x = dropout(F.relu(self.dense1(x)), rates[1], rows, key2)
         return self.dense2(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss whose gradient, averaged over the devices, is that of the global batch's mean loss."""
+        """A loss whose gradient, averaged over the devices, is the gradient of the mean loss over the global batch."""
         logits = self(batch.images, batch.rows, batch_idx)
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
         _update(self.train_metrics, losses, logits, batch.labels)
-        # Not a mean: devices may hold different numbers of images of the last batch.
+        # A sum, since devices may hold different numbers of images of the last batch.
         return losses.sum() * (self.trainer.world_size / batch.size)
 
     def on_train_epoch_end(self) -> None:
@@ -184,14 +179,14 @@ class MNISTClassifier(LightningModule):
         return kind(
             self.parameters(),
             **self.adadelta,
-            # All parameters in a few kernels, and no step count that a GPU would have to wait for.
+            # On a GPU: all parameters in a few kernels, and a step count that the host need not wait for.
             foreach=on_gpu,
             capturable=on_gpu,
         )
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        # Lightning converts the model after it has loaded the weights, which would round those of 64-true.
-        with suppress(RuntimeError):  # there is no Trainer where a checkpoint is loaded by itself
+        # Lightning converts the model only after it has loaded the weights, which would round those of 64-true.
+        with suppress(RuntimeError):  # there is no Trainer if a checkpoint is loaded without one
             self.trainer.precision_plugin.convert_module(self)
         self.trained_epochs = checkpoint["epoch"] + 1
 

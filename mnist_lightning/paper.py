@@ -7,13 +7,7 @@ TRAIN_IMAGES = 60_000
 MACHINE = "2 x Intel Xeon E5-2670 v3 (48 threads), 128 GiB, 2 x Nvidia Tesla P100; Keras and TensorFlow"  # section IV.A
 
 # Section II.B.
-ARCHITECTURE = {
-    "channels": (32, 64),
-    "kernel_size": 3,
-    "pool_size": 2,
-    "hidden": 128,
-    "dropout": (0.25, 0.5),
-}
+ARCHITECTURE = {"channels": (32, 64), "kernel_size": 3, "pool_size": 2, "hidden": 128, "dropout": (0.25, 0.5)}
 
 # Tables I, II and III: a row a batch size, a column a setup.
 SECONDS = {

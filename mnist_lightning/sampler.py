@@ -18,7 +18,7 @@ class Share(NamedTuple):
 
 
 class GlobalBatchSampler(Sampler[Share]):
-    """Deals the same global batches to any number of devices.
+    """Gives any number of devices their shares of the same global batches.
 
     Batch k of epoch e is a function of the seed, e and k alone; rank r of w takes its rows r, r + w, r + 2w …
     So every image comes exactly once an epoch, on one device, and every device has the same number of batches:
@@ -49,7 +49,7 @@ class GlobalBatchSampler(Sampler[Share]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, from 0, whose order the next iteration deals; Lightning calls it."""
+        """Chooses the epoch, from 0, whose order the next iteration uses. Lightning calls it."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are either complete or absent."""
 
 import io
 import os
@@ -13,14 +13,14 @@ from mnist_lightning.runs.layout import LAST
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, moves it there and points `last.ckpt` to it, each in one step.
+    """Writes a checkpoint to a temporary file beside its place, renames it, and then points `last.ckpt` to it.
 
-    Lightning's own way goes over the system's temporary folder, which may lie on another disk, and removes `last.ckpt`
-    before it makes it anew.
+    Lightning writes to the system's temporary folder, which may be on another disk, and removes `last.ckpt` before it
+    makes the new one; a kill between the two steps leaves no `last.ckpt`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Saves it.
+        """Saves a checkpoint.
 
         Raises:
             SettingError: If it cannot be written; the checkpoints before it are as they were.
@@ -47,7 +47,7 @@ def _point(link: Path, file: Path) -> None:
     _remove(new)
     try:
         new.symlink_to(file.name)
-    except (OSError, NotImplementedError):  # Windows makes links for administrators only
+    except (OSError, NotImplementedError):  # some file systems have no links
         new.write_bytes(file.read_bytes())
     os.replace(new, link)
 
@@ -55,5 +55,5 @@ def _point(link: Path, file: Path) -> None:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # of a disk that nothing can be written to
+    except OSError:  # the disk cannot be written to
         pass

@@ -1,4 +1,4 @@
-"""Notices when another process of the run is lost: a collective operation would wait for it, for half an hour."""
+"""Notices when another process of the run is lost. Without it a collective operation would wait for half an hour."""
 
 import atexit
 import contextlib
@@ -19,23 +19,23 @@ from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.errors import SettingError
 
 BEAT = 1.0  # seconds
-SILENT_BEATS = 30  # after which a process counts as lost
+SILENT_BEATS = 30  # after so many seconds of silence a process counts as lost
 ALIVE, DONE, FAILED, STOPPED, LOST = b".", b"d", b"f", b"s", b"l"
 
 
 class Heartbeat(Callback):
-    """A connection between the first process and each of the others, on which both say each second that they live.
+    """Connects the first process with each of the others; both ends report every second that they are alive.
 
-    A process that is killed closes its connection, one that hangs falls silent, one that fails says so. The others
-    then name it and end, within half a minute, with exit code 1.
+    A process that is killed closes its connection, one that hangs sends nothing, and one that fails says so. The others
+    then name that process and end with exit code 1, within half a minute.
     """
 
     def __init__(self) -> None:
         self.peers: dict[int, socket.socket] = {}
         self.children: list[subprocess.Popen] = []
-        self.patience = 30.0  # seconds that the processes that this one started may take to end after it
-        self.ending = threading.Event()  # this process ends of itself
-        self.noticed = threading.Event()  # another one has not ended in order
+        self.patience = 30.0  # seconds; how long the processes that this one started may take to end
+        self.ending = threading.Event()  # this process is ending by itself
+        self.noticed = threading.Event()  # another process has failed, stopped or disappeared
         self.speaking = threading.Lock()
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
@@ -44,7 +44,7 @@ class Heartbeat(Callback):
         self.rank, self.size = trainer.global_rank, trainer.world_size
         started: list[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", [])
         if started:
-            # Lightning's own observer would kill this process without a word; without children it retires.
+            # Lightning's own observer would kill this process without a message. It stops if the list is empty.
             self.children = list(started)
             started.clear()
             atexit.register(self.end_children)
@@ -55,10 +55,10 @@ class Heartbeat(Callback):
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.patience = 3.0
-        # An operation that fails because of another process must not be told as an error of this one.
+        # If a collective operation fails because another process is gone, that process must be named, not this one.
         victim = not isinstance(exception, SettingError | Stopped) and self.peers and self.noticed.wait(2)
         if victim:
-            time.sleep(60)  # the thread that noticed ends the process
+            time.sleep(60)  # the thread that noticed it ends this process
         self._end(STOPPED if isinstance(exception, Stopped) else FAILED)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
@@ -75,7 +75,7 @@ class Heartbeat(Callback):
                 child.wait()
 
     def _connect(self, trainer: Trainer) -> None:
-        """Connects the first process with all others; the address travels with Lightning's own broadcast."""
+        """Connects the first process with all others. Lightning's broadcast carries the port and a token."""
         here = trainer.num_nodes == 1
         if self.rank == 0:
             with socket.create_server(("127.0.0.1" if here else "", 0), backlog=self.size) as server:
@@ -101,7 +101,7 @@ class Heartbeat(Callback):
 
     def _tell(self, word: bytes) -> None:
         for peer in self.peers.values():
-            with contextlib.suppress(OSError):  # whoever listens to it finds out
+            with contextlib.suppress(OSError):  # the thread that listens to this peer notices it
                 peer.sendall(word)
 
     def _end(self, word: bytes) -> None:
@@ -111,7 +111,7 @@ class Heartbeat(Callback):
 
     def _listen(self, rank: int, peer: socket.socket) -> None:
         silent = 0
-        # Counted in beats, not in seconds, so that a run that is suspended as a whole (Ctrl-Z) can go on.
+        # Beats are counted, not seconds, so that a run that is suspended as a whole (Ctrl-Z) can go on.
         peer.settimeout(BEAT)
         while silent < SILENT_BEATS:
             try:
@@ -126,14 +126,13 @@ class Heartbeat(Callback):
                 return
             if FAILED in word or STOPPED in word:
                 self.noticed.set()
-                # What all processes refuse together is told once, by the first; a signal often goes to all.
+                # An error on all processes is told once, by the first one; a signal often reaches all of them.
                 if self.ending.wait(1.5):
                     return
                 if STOPPED in word and rank == 0:
-                    os._exit(1)  # the first process has said so
+                    os._exit(1)  # the first process has said it already
                 self._give_up(
-                    rank,
-                    "was stopped by a signal" if STOPPED in word else "has failed with an error of its own",
+                    rank, "was stopped by a signal" if STOPPED in word else "has failed with an error of its own"
                 )
             if lost := re.search(LOST + rb"(\d+);", word):
                 self.noticed.set()
@@ -144,7 +143,7 @@ class Heartbeat(Callback):
         self._give_up(rank, f"has not answered for {SILENT_BEATS * BEAT:.0f} seconds")
 
     def _cause(self, rank: int) -> str:
-        """How a process ended that this one started."""
+        """How a process ended, if this one started it."""
         for local, child in enumerate(self.children, start=1):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = child.wait(timeout=1) if local == rank else 0

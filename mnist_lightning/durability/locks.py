@@ -1,6 +1,6 @@
-"""One process at a time, by locks on folders, which leave no file behind.
+"""Locks on folders, so that one process at a time does something. They leave no file behind.
 
-File systems that know no locks let everybody in.
+On a file system without locks every process gets the lock.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)  # which also unlocks
+        os.close(handle)  # this also releases the lock
 
 
 @contextlib.contextmanager

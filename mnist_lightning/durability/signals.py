@@ -1,4 +1,5 @@
-"""What Ctrl-C and SIGTERM do: the run ends in order, and if that takes too long or the signal comes again, at once."""
+"""What Ctrl-C and SIGTERM do: the run ends in an orderly way. If that takes too long, or a second signal comes, it ends
+at once."""
 
 import os
 import signal
@@ -9,13 +10,13 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_WITHIN = 8.0  # seconds that an orderly end may take
-STUDY = "MNIST_LIGHTNING_STUDY"  # in the environment of a study's runs: the study's process
+STUDY = "MNIST_LIGHTNING_STUDY"  # name in the environment of a study's runs; its value is the study's process
 
 
 class Stopped(BaseException):
     """The user or a scheduler asked the process to end.
 
-    It is no KeyboardInterrupt, for which Lightning ignores all further signals and exits with 1.
+    It is not a KeyboardInterrupt, since Lightning then ignores all further signals and exits with 1.
 
     Args:
         signum: The signal that asked.
@@ -32,25 +33,25 @@ class Stopped(BaseException):
 
 
 def stop_on_signals() -> None:
-    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread; what comes later is `watch_signals`'s."""
+    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread. `watch_signals` handles later ones."""
     for signum in SIGNALS:
         signal.signal(signum, _stop)
 
 
 def watch_signals() -> None:
-    """Ends the process at the second signal, or some seconds after the first if it is there still.
+    """Ends the process at the second signal, or some seconds after the first one if it still runs then.
 
-    A thread, since the main one may be waiting for another process, where no handler of Python's runs.
+    A thread does it, since the main thread may be waiting for another process, and then runs no Python handler.
     """
     wakeups, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    # The thread holds both ends: a socket that nobody holds is closed.
+    # The thread keeps both ends, since Python closes a socket that nobody refers to.
     threading.Thread(target=_end_in_time, args=(wakeups, waker), daemon=True).start()
 
 
 def end_with_parent() -> None:
-    """Ends a process that a launcher or a study started once that is gone, whatever the main thread waits for."""
+    """Ends this process when the launcher or the study that started it is gone, whatever the main thread waits for."""
     if "LOCAL_RANK" in os.environ:
         parent = os.getppid()
     elif STUDY in os.environ:
@@ -62,7 +63,7 @@ def end_with_parent() -> None:
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
-        signal.signal(each, _ignore)  # not SIG_IGN, of which the thread would not hear
+        signal.signal(each, _ignore)  # not SIG_IGN, since the thread would then not see the signal
     raise Stopped(signum)
 
 

@@ -1,4 +1,4 @@
-"""What ran it: a number without its machine says nothing."""
+"""The machine and the software that ran a fit, since a number without its machine says nothing."""
 
 import os
 import platform

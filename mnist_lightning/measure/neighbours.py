@@ -12,7 +12,7 @@ from mnist_lightning.measure.load import machine_seconds
 class Neighbours(Callback):
     """How many cores other programs kept busy on average while the run trained, and how many the hypervisor kept back.
 
-    Of the first process's machine, since the last start of the run.
+    It counts on the machine of the first process, since the last start of the run.
     """
 
     def __init__(self) -> None:
@@ -23,13 +23,13 @@ class Neighbours(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
-        # The kernel counts in hundredths of a second, so that a short run may come to less than nothing.
+        # The kernel counts in hundredths of a second, so the difference may be negative for a short run.
         other = max(busy - own, 0.0) / wall
         self.cores = {"other_cores": round(other, 2), "stolen_cores": round(stolen / wall, 2)}
 
     @staticmethod
     def _seconds(trainer: Trainer) -> torch.Tensor:
-        """Of the wall clock, and of processors: those of this run, all that were busy and those that were held back."""
+        """Four counters in seconds: wall clock, this run's processors, all busy processors, and those kept back."""
         here = os.times()
         own = torch.tensor(here.user + here.system if trainer.node_rank == 0 else 0.0)
         together = trainer.strategy.reduce(own.to(trainer.strategy.root_device), reduce_op="sum").item()

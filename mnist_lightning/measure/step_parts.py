@@ -15,11 +15,11 @@ EXCHANGE_EVERY = 10  # steps between two looks at DDP's clock, which cost 30 mic
 class StepParts(Callback):
     """Seconds of the parts of a training step, on the first process of a CPU setup.
 
-    `data` deals the images, measured on one epoch without training after the last; `forward` is `training_step`,
-    metrics included; `backward` computes the gradients; `exchange` is how long DDP waits for the other process and
-    its gradients with nothing left to compute, by DDP's own clock; `optimizer` is Adadelta's step; `trainer` is the
-    rest, so that the parts add up to `seconds/train_epoch` over the steps. On a GPU, which the host runs ahead of,
-    nothing is recorded.
+    `data` is indexing the images, measured in one pass without training after the last epoch. `forward` is
+    `training_step` with its metrics. `backward` computes the gradients. `exchange` is how long DDP waits for the other
+    process and its gradients with nothing left to compute, by DDP's own clock. `optimizer` is Adadelta's step. `trainer`
+    is the rest, so that the parts add up to `seconds/train_epoch` divided by the steps. On a GPU nothing is recorded,
+    since the host runs ahead of it.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class StepParts(Callback):
         self.data = 0.0
         self.watches = False
         self.ddp: DistributedDataParallel | None = None
-        self._start_epoch()  # the hooks are called while warming up, too
+        self._start_epoch()  # hooks are called during the warm-up, too
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.watches = trainer.strategy.root_device.type == "cpu"
@@ -54,7 +54,7 @@ class StepParts(Callback):
 
     def on_after_backward(self, trainer: Trainer, module: LightningModule) -> None:
         self._add("backward")
-        # Not the first step, which waits for what came before the epoch.
+        # The first step is left out, since it waits for what came before the epoch.
         if self.ddp is not None and self.steps % EXCHANGE_EVERY == 2:
             clock = self.ddp._get_ddp_logging_data()
             wait = clock["backward_comm_time"] - clock["backward_compute_comm_overlap_time"]

@@ -1,4 +1,4 @@
-"""The user's config files, looked at before they are parsed."""
+"""Checks the user's config files before they are parsed."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ LARGEST = 1 << 20  # bytes; a run's whole config.yaml has 5,000
 
 
 def refuse_bad_configs(arguments: Sequence[str]) -> None:
-    """Makes sure that each file behind `--config` is YAML that holds settings; which ones the parser checks.
+    """Makes sure that each file that `--config` names is YAML and holds settings. The parser checks the settings.
 
     Args:
         arguments: Of the command line.

@@ -1,4 +1,4 @@
-"""Commands that are a typed function: its arguments are the command's, on the command line or in a YAML file."""
+"""Makes a command from a typed function: its arguments are given on the command line or in a YAML file."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def run(function: Callable[..., int]) -> int:
     parser = ArgumentParser(prog=command(function.__name__), exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these arguments.")
     parser.add_function_arguments(function)
-    # jsonargparse wants a value for what has two; here it is a flag.
+    # jsonargparse wants a value for a bool; here a bool is a flag.
     flags = {f"--{name}" for name, kind in function.__annotations__.items() if kind is bool}
     given = [f"{argument}=true" if argument in flags else argument for argument in sys.argv[2:]]
     try:

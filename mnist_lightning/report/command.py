@@ -52,7 +52,7 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
 
 def write(out: Path, runs: Sequence[Run]) -> None:
     """Writes everything into a folder."""
-    # Seconds of imports that `--help` shall not wait for.
+    # These imports take seconds, which `--help` does not need.
     from jinja2 import Environment, PackageLoader
 
     from mnist_lightning.report.events import write_events

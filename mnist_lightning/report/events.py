@@ -14,7 +14,7 @@ SUFFIX = ".report"
 
 def write_events(folder: Path, figures: Mapping[str, Path], texts: Mapping[str, str]) -> None:
     """Writes the figures, PNG files by name, and the texts, Markdown by name, in the place of an older event file."""
-    # No more than its own: the folder may be that of a run.
+    # Only the report's own file is removed, since the folder may be a run's.
     for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         old.unlink()
     writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)

@@ -20,7 +20,7 @@ from mnist_lightning.report.two_devices import Fitted
 
 WIDTH = 8.0  # inches
 ABREAST = 3  # panels in a row
-# Okabe and Ito's colours, told apart by the colour-blind; their greys differ, and so do the markers.
+# Okabe and Ito's colours, which the colour-blind can tell apart; their greys differ, and so do the markers.
 COLOURS = {"1xcpu": "#0072B2", "2xcpu": "#D55E00", "1xgpu": "#009E73", "2xgpu": "#CC79A7"}
 OTHER_COLOUR = "#000000"
 MARKERS = "osD^vP*X"
@@ -54,7 +54,7 @@ def curves(table: pd.DataFrame, number: str) -> Figure:
             continue
         found = ours.loc[column].sort_index()
         widths = [0.0 if isnan(each := half_width(known, size, n)) else each for size, n in found["count"].items()]
-        # Side by side, so that intervals do not hide each other.
+        # Shifted, so that intervals do not hide each other.
         shift = 2 ** (0.08 * (place - (len(columns) - 1) / 2))
         axes.errorbar(
             found.index * shift,
@@ -128,8 +128,11 @@ def step_parts(parts: pd.DataFrame) -> Figure:
 
 
 def architecture(model: Mapping[str, Any], parameters: int | None) -> Figure:
-    """Figure 1: the network of a run's settings. A box is as high as its image's side and as wide as its channels are
-    many, in steps of doubling; a vector is as high as its units are many, likewise."""
+    """Figure 1: the network, drawn from a run's settings.
+
+    The height of a box is the side of the image, and its width grows with the logarithm of the channels. The height of a
+    vector grows with the logarithm of its units.
+    """
     first, second = model["channels"]
     kernel, pool, side = model["kernel_size"], model["pool_size"], 28
     sides = [side, side - kernel + 1, side - 2 * (kernel - 1), (side - 2 * (kernel - 1)) // pool]

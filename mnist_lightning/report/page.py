@@ -1,4 +1,4 @@
-"""What report.md says: the numbers that its template, report.md.jinja, puts into words."""
+"""The numbers of report.md. The template report.md.jinja puts them into words."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -55,7 +55,7 @@ def _cell(ours: pd.DataFrame, column: str, size: int, form: str) -> str:
 
 
 def variants(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Columns that differ in the setup alone, under what they share, such as a precision."""
+    """Groups of columns that differ only in the setup, by what they share, such as a precision."""
     shared = table.column.map(lambda column: column.partition(", ")[2])
     for variant in dict.fromkeys(shared):
         yield variant, table[shared == variant]
@@ -123,7 +123,7 @@ def _difference(row: pd.Series, form: str) -> str:
 
 
 def step_parts(table: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of a step's parts, the mean over seeds: a row a column and batch size, a column a part."""
+    """Seconds of the parts of a step, as means over seeds: one row for each column and batch size, one column a part."""
     parts = table[table.metric.str.startswith("step/")]
     parts = parts.assign(metric=parts.metric.str.removeprefix("step/"))
     return parts.pivot_table("value", ["column", "batch_size"], "metric", sort=False).reindex(columns=PARTS)
@@ -142,7 +142,7 @@ def to_target(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def machines(runs: Iterable[Run]) -> Grid:
-    """What ran it, a column a machine, from the runs' own records; where the runs of one differ, all values."""
+    """What ran it, from the runs' own records: one column a machine. If runs on one machine differ, all values are listed."""
     found: dict[tuple[object, ...], dict[str, dict[str, None]]] = {}
     for run in runs:
         machine = run.summary["machine"]

@@ -32,12 +32,12 @@ NO_COLUMN = (
     "predictions",
     "checkpoint",
 )
-MACHINE = ("processor", "cores", "threads", "gpu")  # what makes times another machine's
-OF_A_SETUP = ("machine.threads", "machine.gpu")  # of these, what one machine has differently by setup
+MACHINE = ("processor", "cores", "threads", "gpu")  # if one of these differs, the times are those of another machine
+OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
 PLACE = ["column", "setup", "precision", "batch_size", "seed", "metric"]
-OURS = "MNISTClassifier"  # the network of runs that do not say
-TARGET = 0.99  # accuracy whose first epoch is looked for
+OURS = "MNISTClassifier"  # the network of runs that do not name theirs
+TARGET = 0.99  # accuracy; the report tells when it is first reached
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -147,7 +147,7 @@ def _order(values: pd.Series) -> pd.Series:
 def _differs(name: str, runs: Iterable[Run]) -> bool:
     values = defaultdict(set)
     for run in runs:
-        # What follows from the setup, as that a CPU is no GPU, or from the network, sets no two of them apart.
+        # Values that follow from the setup or from the network are compared only within one setup or network.
         of = run.summary["setup"] if name in OF_A_SETUP else run.network if name.startswith("model.") else None
         values[of].add(json.dumps(run.settings.get(name)))
     return any(len(each) > 1 for each in values.values())

@@ -33,8 +33,8 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Meeting:
-    """Two columns, the batch size at which they are equally fast, with its 95 % interval, and which is faster below it,
-    or always if they are nowhere equal."""
+    """Two columns and the batch size at which they are equally fast, with its 95 % interval. `faster` is the column that is
+    faster below that batch size, or always if there is none."""
 
     one: Fitted
     two: Fitted

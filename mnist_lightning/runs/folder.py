@@ -1,4 +1,4 @@
-"""A run's folder: reserved before anything is written, dropped if nothing was trained."""
+"""The folder of a run: made before anything is written, removed if nothing was trained."""
 
 import contextlib
 import shutil
@@ -20,7 +20,7 @@ from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_name, run_of_
 from mnist_lightning.runs.program import command
 from mnist_lightning.runs.setups import setup_name
 
-# Settings of the Trainer that its attributes tell, for a run that a Python program starts.
+# Settings that can be read from a Trainer, for the config of a run that a Python program starts.
 SETTINGS_OF_THE_TRAINER = (
     "max_epochs",
     "max_steps",
@@ -58,7 +58,7 @@ class RunFolder(Callback):
         if not trainer.is_global_zero:
             return
         if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
-            hold(run)  # so that no study takes it for a run that was interrupted
+            hold(run)  # so that a study does not take it for a run that was interrupted
             return
         try:
             self.made = reserve_run_folder(trainer)
@@ -108,7 +108,7 @@ def is_rehearsal(trainer: Trainer) -> bool:
 
 
 def run_folder(trainer: Trainer) -> Path | None:
-    """The folder that a Trainer's run is written to, if any; unlike `Trainer.log_dir`, one process alone may ask."""
+    """The folder of a Trainer's run, if it has one. Unlike `Trainer.log_dir`, it can be called on one process only."""
     folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
     return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
 
@@ -129,9 +129,9 @@ def _tensorboard(trainer: Trainer) -> list[Logger]:
 
 
 def first_new_epoch(epoch: int) -> int:
-    """The place on TensorBoard's axis, from 1, of the first epoch after a checkpoint of an epoch, from 0.
+    """The first epoch after a checkpoint, as TensorBoard's axis counts epochs, from 1.
 
-    What an interrupted run wrote from there on is purged.
+    TensorBoard then drops the points that an interrupted run wrote from there on.
     """
     return epoch + 2
 
@@ -183,10 +183,10 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
     root = Path(with_folders[0].root_dir)
     above = [path for path in (root, *root.parents) if not path.exists()]
     while True:
-        with contextlib.suppress(FileNotFoundError):  # another run failed, and removed the empty folders
+        with contextlib.suppress(FileNotFoundError):  # another run has failed and removed the empty folders
             root.mkdir(parents=True, exist_ok=True)
             with alone_in(root):
-                # A logger chooses its version when it is first asked for it, and all are to choose the same.
+                # A logger chooses its version when it is first asked. All are asked here, so that all choose the same.
                 folders = [Path(logger.log_dir) for logger in with_folders]
                 folders[0].mkdir()
                 hold(folders[0])
@@ -196,7 +196,7 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
 def drop_run_folder(made: list[Path]) -> None:
     """Removes the folder of a run, and those above it that were made for it and are empty."""
     shutil.rmtree(made[0], ignore_errors=True)
-    with contextlib.suppress(OSError):  # another run has come into them
+    with contextlib.suppress(OSError):  # another run has been put into them
         for folder in made[1:]:
             folder.rmdir()
 

@@ -14,11 +14,7 @@ JOB = "job.txt"  # in a run's folder, which job began it
 def follow_torchrun(settings: Namespace, environment: Mapping[str, str] = os.environ) -> None:
     """Takes devices, nodes and DDP from torchrun, which has started the processes already.
 
-    Lightning checks them only where DDP was asked for; otherwise each process would train a run of its own.
-
-    Args:
-        settings: The Trainer's; changed in place.
-        environment: Of this process.
+    Lightning does so only if DDP is asked for. Otherwise each process would train a run of its own.
     """
     if "TORCHELASTIC_RUN_ID" not in environment:
         return
@@ -43,8 +39,7 @@ def job_name(environment: Mapping[str, str] = os.environ) -> str | None:
 def may_have_begun(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a run that is there may be this job's own, from before a restart or a requeue.
 
-    torchrun counts the restarts of a node and not those that another node caused, so that a named job may go on from
-    whatever it left.
+    torchrun counts the restarts of its own node only. A job with a name may therefore always go on from what it left.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         named = environment["TORCHELASTIC_RUN_ID"] != "none"
@@ -53,12 +48,7 @@ def may_have_begun(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def interrupted_checkpoint(runs: Path, job: str) -> Path | None:
-    """The last checkpoint of the unfinished run that a job began, if it got that far.
-
-    Args:
-        runs: The folder of equal runs, such as `logs/1xcpu/batch_size=0128/seed=0`.
-        job: As `job_name` gives it.
-    """
+    """The last checkpoint of the unfinished run that a job began, if it got that far."""
     own = [path.parent for path in runs.glob(f"*/{JOB}") if path.read_text() == job]
     last = [run / LAST for run in own if not (run / SUMMARY).exists()]
     return max((path for path in last if path.exists()), key=lambda path: path.stat().st_mtime, default=None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SUMMARY = "summary.json"  # written last and whole: a run that has it has finished
+SUMMARY = "summary.json"  # written last, in one step: a run that has it has finished
 CONFIG = "config.yaml"  # all settings of the run
 LAST = Path("checkpoints") / "last.ckpt"  # the newest checkpoint
 

@@ -1,4 +1,4 @@
-"""The loggers of a run: which folder each writes to."""
+"""Which folder each logger of a run writes to."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from mnist_lightning.runs.layout import run_name, run_of_checkpoint
 
 TENSORBOARD: dict[str, Any] = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-    # The name follows from what runs; `place_loggers` fills it in.
+    # `place_loggers` fills in the name from what runs.
     "init_args": {"save_dir": "logs", "name": None, "default_hp_metric": False},
 }
 WITH_FOLDERS = ("TensorBoardLogger", "CSVLogger")  # their runs are folders: save_dir, name, version

@@ -71,12 +71,12 @@ class RunRecord(Callback):
             summary = self.summary()
             if run is not None:
                 for logger in trainer.loggers:
-                    logger.save()  # events first: a run that has a summary is whole
+                    logger.save()  # before the summary, since a run that has one is complete
                 write_summary(run, summary)
         print(closing_table(summary, run), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must be, and the metrics that it starts from; called on all processes."""
+        """What a resumed run must match, and the metrics that it starts from. Lightning calls it on all processes."""
         return {
             "setup": setup_name(self.trainer),
             "precision": str(self.trainer.precision),

@@ -1,4 +1,4 @@
-"""What a checkpoint fixes of the command that goes on from it."""
+"""Which settings a checkpoint fixes for a command that uses it."""
 
 import json
 import os
@@ -18,15 +18,13 @@ from mnist_lightning.runs.setups import refuse_other_setup, resolve, setup_name
 
 
 def effective_arguments(
-    argv: Sequence[str],
-    parse: Callable[[list[str]], Namespace],
-    environment: Mapping[str, str] = os.environ,
+    argv: Sequence[str], parse: Callable[[list[str]], Namespace], environment: Mapping[str, str] = os.environ
 ) -> list[str]:
-    """A command line with everything in it that a checkpoint fixes.
+    """The command line with all settings that a checkpoint fixes.
 
-    A job that is started again goes on from the checkpoint that it left. A resumed run goes on with its own config
-    where no other is named. The settings that shaped a checkpoint come first, so that what the user gives wins and
-    `refuse_contradictions` finds it.
+    A job that a launcher has restarted goes on from the checkpoint that it left. A resumed run uses its own config if the
+    user names none. The settings of the checkpoint come first. If the user gives another value, it therefore wins, and
+    `refuse_contradictions` reports it.
 
     Args:
         argv: The command line, without the program's name; not changed.
@@ -58,10 +56,6 @@ def effective_arguments(
 
 def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
     """Loads a checkpoint as data: nothing in it is executed.
-
-    Args:
-        path: The file.
-        resume: Whether training goes on from it, which needs more than its weights.
 
     Raises:
         SettingError: If the file is missing or is no checkpoint of this project that would serve.
@@ -133,12 +127,7 @@ def refuse_other_network(checkpoint: Mapping[str, Any], model: LightningModule) 
 
 
 def trained_on(checkpoint: Mapping[str, Any], data: object) -> str | None:
-    """Which images a checkpoint was trained on, such as `mnist`; one of weights alone does not tell.
-
-    Args:
-        checkpoint: As `read_checkpoint` gives it.
-        data: The data module, under whose class's name Lightning keeps its state.
-    """
+    """Which images a checkpoint was trained on, such as `mnist`. A checkpoint of weights alone does not say it."""
     return checkpoint.get(type(data).__qualname__, {}).get("found")
 
 

@@ -1,4 +1,4 @@
-"""The settings of a command, settled and checked before anything is made."""
+"""Checks the settings of a command before anything is made."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which setup a command trains on."""
+"""The setup that a command trains on, and settings that no setup supports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def setup_name(trainer: Trainer) -> str:
 
 
 def resolve(settings: Namespace) -> Trainer:
-    """A Trainer that is asked what would run where and then dropped; Lightning alone knows what `auto` means.
+    """A Trainer that is only asked what would run where, since only Lightning knows what `auto` means.
 
     Raises:
         SettingError: If the machine does not have what the settings ask for.
@@ -51,21 +51,13 @@ def refuse_unsupported(settings: Namespace) -> None:
     """
     for name, refused, why in (
         ("max_epochs", settings.max_epochs == 0, "which trains nothing: give a positive number"),
-        (
-            "overfit_batches",
-            settings.overfit_batches,
-            "which replaces our sampler: use trainer.limit_train_batches",
-        ),
+        ("overfit_batches", settings.overfit_batches, "which replaces our sampler: use trainer.limit_train_batches"),
         (
             "val_check_interval",
             settings.val_check_interval not in (None, 1.0),
             "but an epoch's time ends with its validation: use trainer.check_val_every_n_epoch",
         ),
-        (
-            "use_distributed_sampler",
-            settings.use_distributed_sampler,
-            "which would deal the images anew: leave it out",
-        ),
+        ("use_distributed_sampler", settings.use_distributed_sampler, "which would deal the images anew: leave it out"),
         ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
     ):
@@ -82,12 +74,7 @@ def _is_duration(value: Any) -> bool:
 
 
 def refuse_other_setup(begun: Mapping[str, Any], setup: str, precision: str) -> None:
-    """Makes sure that a run goes on as it began: a time that spans two setups is that of neither.
-
-    Args:
-        begun: What the checkpoint says of the run, under `setup` and `precision`.
-        setup: The setup that would go on.
-        precision: Likewise, as Lightning names it.
+    """Makes sure that a run goes on with the setup and precision that it began with.
 
     Raises:
         SettingError: If one of the two differs.

@@ -1,4 +1,4 @@
-"""One's own pictures of digits, brought into the form of MNIST's."""
+"""Brings the user's own pictures of digits into the form of MNIST's."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +13,10 @@ from mnist_lightning.errors import SettingError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 SIDE, BOX = 28, 20  # pixels; MNIST's digits fill a box of 20 by 20 in an image of 28 by 28
-MOST_PIXELS = 50_000_000  # of one picture; a small file can unpack to any number
-WORKING_SIDE = 400  # pixels; larger pictures are shrunk before they are looked at
-THINNEST = 2.0  # pixels of the 28 that a stroke is wide at least, as MNIST's are
-FAINTEST = 12.0  # of 255 that ink is away from the ground at least
+MOST_PIXELS = 50_000_000  # of one picture, since a small file can unpack to any number
+WORKING_SIDE = 400  # pixels; larger pictures are made smaller first
+THINNEST = 2.0  # pixels of the 28; the least width of a stroke, as in MNIST
+FAINTEST = 12.0  # of 255; the least difference between ink and ground
 SPECK = 0.1  # of the largest patch of ink; smaller ones are dirt
 
 
@@ -29,7 +29,7 @@ class OwnImages(NamedTuple):
 
 
 def read_images(folder: str) -> OwnImages:
-    """Reads the PNG and JPEG files of a folder, by name; what cannot be read is skipped.
+    """Reads the PNG and JPEG files of a folder, in the order of their names. Files that cannot be read are skipped.
 
     Args:
         folder: Any sizes and colours, one digit a file, dark on light or light on dark.
@@ -63,8 +63,10 @@ def read_images(folder: str) -> OwnImages:
 
 
 def as_mnist(picture: np.ndarray) -> np.ndarray:
-    """The one digit of a picture as MNIST shows it: light on dark, its longer side 20 pixels, its centre of mass in the
-    middle of 28 by 28 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
+    """Shows the digit of a picture as MNIST does.
+
+    It is light on dark, its longer side has 20 pixels, and its centre of mass is in the middle of 28 by 28 pixels (LeCun,
+    Cortes and Burges, "The MNIST database of handwritten digits").
 
     Args:
         picture: float [height, width, 3], 0 to 255; what the edges show is the ground.
@@ -77,7 +79,7 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
     """
     ink = _ink(picture)
     mask = _largest_patches(ink > 0.5)
-    # The distance to the ground is a quarter of the width on average, along a stroke.
+    # Along a stroke, the mean distance to the ground is a quarter of the width.
     width = 4 * ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()
     ink = np.where(ndimage.binary_dilation(mask, iterations=2), ink, 0)
     if (thicker := round(THINNEST / _scale(mask) - width)) > 0:
@@ -99,8 +101,7 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
 
 
 def _colours(path: Path) -> np.ndarray:
-    """A picture as it is to be seen, [height, width, 3]: turned as its EXIF data say, on a ground behind what is
-    transparent."""
+    """Reads a picture, [height, width, 3]. It is turned as its EXIF data say, and a ground is put behind transparent parts."""
     with Image.open(path, formats=("PNG", "JPEG")) as file:
         picture: Image.Image = file
         if picture.width * picture.height > MOST_PIXELS:
@@ -120,8 +121,7 @@ def _colours(path: Path) -> np.ndarray:
 
 
 def _ink(picture: np.ndarray) -> np.ndarray:
-    """How much of the ink each pixel has, 0 to 1: how far its colour is from the ground's. 0.5 is the threshold that
-    parts ink from ground best (Otsu, 1979)."""
+    """How much ink each pixel has, 0 to 1, by the distance of its colour from the ground's. 0.5 is Otsu's threshold (1979)."""
     if min(picture.shape[:2]) > 3 * SIDE:  # there is room to smooth away grain and JPEG's ripples
         picture = ndimage.median_filter(picture, size=(3, 3, 1))
     edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
@@ -149,13 +149,13 @@ def _otsu(values: np.ndarray) -> float:
     sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    # Where no value lies between the two, all thresholds there are as good: the middle one.
+    # If no value lies between the two, all thresholds there are equally good, and the middle one is taken.
     best = np.flatnonzero(between >= np.nanmax(between) * (1 - 1e-9))
     return float((borders[best[0] + 1] + borders[best[-1] + 1]) / 2)
 
 
 def _largest_patches(mask: np.ndarray) -> np.ndarray:
-    """Without specks; a digit may be of several patches."""
+    """Removes specks. A digit may consist of several patches."""
     patches, count = ndimage.label(mask, np.ones((3, 3)))
     sizes = ndimage.sum_labels(mask, patches, range(1, count + 1))
     return np.isin(patches, 1 + np.flatnonzero(sizes >= SPECK * sizes.max()))

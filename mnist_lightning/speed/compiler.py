@@ -9,11 +9,8 @@ import torch
 def compiler_problem(device: str) -> str:
     """Why `torch.compile` does not work on this machine, in a few words; empty if it does.
 
-    It is asked to compile an addition, since what it needs (a compiler, its headers, a folder to write to) differs
-    from machine to machine.
-
-    Args:
-        device: Where the compiled code would run, as PyTorch names devices.
+    It tries to compile an addition, since what is needed (a compiler, its headers, a folder to write to) differs from
+    machine to machine.
     """
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))

@@ -1,4 +1,4 @@
-"""What a machine does once, before the clock starts."""
+"""Does before the clock starts what a machine does only once."""
 
 from time import perf_counter
 from typing import Any, cast
@@ -13,19 +13,19 @@ from mnist_lightning.speed.allocator import keep_freed_memory
 
 
 class WarmUp(Callback):
-    """Trains and evaluates some steps on black images, then puts everything back as it was.
+    """Trains and evaluates some steps on black images, then restores everything.
 
-    Compiling, choosing kernels, growing the heap and recording CUDA graphs come once for each size of a batch, of
-    which an epoch has two: here, and not in `seconds/fit`. Weights, optimiser and metrics are restored; nothing is
-    drawn from a random stream, since nothing in training does. `seconds/warm_up` is logged at the end beside
-    `seconds/fit`, the slowest process's, summed over resumptions.
+    Compiling, choosing kernels, growing the heap and recording CUDA graphs happen once for each size of a batch, and an
+    epoch has two sizes. They happen here and not in `seconds/fit`. Weights, optimiser and metrics are restored; training
+    draws nothing from a random stream that could change. `seconds/warm_up` is the time of the slowest process, summed
+    over resumptions; it is logged at the end.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def setup(self, trainer: Trainer, module: MNISTClassifier, stage: str) -> None:
-        keep_freed_memory()  # for a Python program; the commands have done so before they imported torch
+        keep_freed_memory()  # for Python programs; the commands call it before they import torch
 
     def on_train_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         begin = perf_counter()
@@ -56,7 +56,7 @@ class WarmUp(Callback):
         module.load_state_dict(weights)
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
-                # In its place: compiled steps and recorded graphs know the tensors by their address.
+                # In place, since compiled steps and recorded graphs know the tensors by their address.
                 before = averages.get(parameter, {}).get(name)
                 value.zero_() if before is None else value.copy_(before)
         for metrics in (module.train_metrics, module.val_metrics):
@@ -78,7 +78,7 @@ class WarmUp(Callback):
 
 
 def _each_size(loader: Any) -> list[Batch]:
-    """One batch of each size that the loader deals this device; none without a loader, as with `limit_val_batches` 0."""
+    """One batch of each size that this device gets; none if there is no loader, as with `limit_val_batches` 0."""
     shares = {len(share.rows): share for share in loader.sampler} if loader is not None else {}
     return [loader.dataset[share] for share in shares.values()]
 

@@ -93,8 +93,8 @@ def grid(
     axes: Mapping[str, Sequence[Any]],
     fit: Mapping[str, Any],
 ) -> Iterator[Cell]:
-    """All cells in the order they run: the seeds outermost, so that a study cut short has whole grids, and the setups
-    innermost, so that those that are compared run close together."""
+    """All cells in the order in which they run. Seeds are outermost, so that an interrupted study has complete grids. Setups
+    are innermost, so that runs that are compared follow each other closely."""
     further = [[(name, value) for value in values] for name, values in axes.items()]
     for seed, *values in itertools.product(seeds, *further):
         for batch_size, config in itertools.product(batch_sizes, setups):

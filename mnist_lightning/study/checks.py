@@ -1,4 +1,4 @@
-"""What a study makes sure of before its first cell."""
+"""What a study checks before its first cell."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.study.cells import Cell
 
-# Where a run lies and what it was called with are not what it is.
+# These settings say where a run is, not what it is.
 PLACES = ("trainer.logger", "ckpt_path", "config")
 
 
@@ -39,12 +39,7 @@ def refuse_bad_arguments(
             raise SettingError(f"setups names {config}, which is no file: name one such as configs/1xcpu.yaml.")
         if not re.fullmatch(r"\d+x(cpu|gpu|mps)", config.stem):
             raise SettingError(f"setups names {config}: a setup's file is called what runs, such as 2xcpu.yaml.")
-    for argument, values in (
-        ("setups", setups),
-        ("batch_sizes", batch_sizes),
-        ("seeds", seeds),
-        *axes.items(),
-    ):
+    for argument, values in (("setups", setups), ("batch_sizes", batch_sizes), ("seeds", seeds), *axes.items()):
         if not isinstance(values, list | tuple) or not values:
             raise SettingError(f"{argument} is {values}: give a list of values.")
         if len({str(value) for value in values}) < len(values):

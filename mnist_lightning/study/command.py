@@ -26,8 +26,7 @@ def study(
 ) -> int:
     """Runs each cell that has not finished, one after the other, and says how each ended.
 
-    A run that was interrupted is put aside and its cell run from the start; a setup whose hardware is not here is
-    skipped.
+    A run that was interrupted is renamed, and its cell is run from the start. A setup whose hardware is missing is skipped.
 
     Args:
         name: Of the study; its runs are in a folder of this name under `logs`.
@@ -106,7 +105,7 @@ def _result(cell: Cell) -> str:
 
 
 def _remaining(left: list[Cell], seconds: dict[Cell, float]) -> str:
-    """How many cells are left and how long they may take: what an equal cell of another seed took, or the mean."""
+    """How many cells are left, and how long they may take: as long as the same cell of another seed, or the mean."""
     if not left:
         return ""
     mean = sum(seconds.values()) / len(seconds)

@@ -14,7 +14,7 @@ from mnist_lightning.study.cells import Cell
 
 
 def put_aside(cell: Cell) -> bool:
-    """Renames the runs of a cell that did not finish; whether none of them is running."""
+    """Renames the unfinished runs of a cell. Returns False if another process runs one of them."""
     for run in cell.interrupted():
         with held(run) as free:
             if not free:
@@ -25,7 +25,7 @@ def put_aside(cell: Cell) -> bool:
 
 
 def run(cell: Cell) -> str | None:
-    """Runs a cell to its end; what went wrong, if something did."""
+    """Runs a cell to its end. Returns what went wrong, or None."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, *PROGRAM[1:], *cell.arguments],
@@ -33,7 +33,7 @@ def run(cell: Cell) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            process_group=0,  # Ctrl-C reaches the study alone, which passes it on
+            process_group=0,  # Ctrl-C then reaches the study only, which passes it on
         )
         try:
             code = process.wait()
@@ -49,7 +49,7 @@ def run(cell: Cell) -> str | None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Waits a little for a run that was told to stop, then ends it; its own processes end with it."""
+    """Waits some seconds for a run that was told to stop, then kills it. The processes that it started end with it."""
     try:
         process.wait(6)
     except subprocess.TimeoutExpired:

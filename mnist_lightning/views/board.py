@@ -19,7 +19,7 @@ from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.views import pictures
 
-# A page of what one compares between runs: titles, and the metrics on each chart.
+# A page for comparing runs: the title of each chart and its metrics.
 LAYOUT = {
     "what one compares": {
         "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
@@ -31,9 +31,9 @@ LAYOUT = {
 
 
 class Board(Callback):
-    """Writes the graph, texts, pictures and the row of hyperparameters of a run; none of it while the clock runs.
+    """Writes the graph, texts, pictures and the row of hyperparameters of a run, before and after the clock measures.
 
-    Loggers other than TensorBoard's get nothing of it.
+    Other loggers than TensorBoard's get none of this.
 
     Args:
         record: What ran.
@@ -67,8 +67,8 @@ class Board(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        # No more than kept: the last validation's are looked at when the clock has stopped. A CUDA graph would write
-        # over its outputs by then.
+        # They are only kept here, and looked at when the clock has stopped. They are copied, since a CUDA graph writes
+        # over its outputs.
         self.seen.append((batch.indices, batch.labels, outputs.clone()))
 
     def on_train_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
@@ -90,19 +90,19 @@ class Board(Callback):
     def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
         rows = [f"| {name} | {value} |" for name, value in self.record.record["machine"].items()]
         writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
-        # A line an option, which the page would cut off otherwise.
+        # One line for each option, since the page cuts off long lines.
         writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
         run = run_folder(trainer)
         if run is not None and (run / CONFIG).exists():
             writer.add_text("config", "\n".join(f"    {line}" for line in (run / CONFIG).read_text().splitlines()))
 
     def _write_row(self, logger: TensorBoardLogger, trainer: Trainer) -> None:
-        """Of a run that has finished: what it was, and what came of it."""
+        """Writes the row of a finished run in HPARAMS: its settings and its results."""
         record = self.record.record
         settings = {name: record[name] for name in ("setup", "batch_size", "seed")}
         settings["precision"] = record["machine"]["precision"]
         if record["data"] != "mnist":
-            settings["data"] = record["data"]  # a column that a folder of real runs does without
+            settings["data"] = record["data"]  # a column that folders of real runs do not need
         metrics = trainer.callback_metrics
         came_of_it = {
             f"summary/test_{name}": float(metrics[f"val/{name}"])
@@ -117,14 +117,14 @@ class Board(Callback):
 
 
 class Layers(nn.Module):
-    """The layers of a classifier without Lightning's module around them, which no tracer can follow."""
+    """The layers of a classifier without its LightningModule, which no tracer can follow."""
 
     def __init__(self, classifier: MNISTClassifier) -> None:
         super().__init__()
         for name, layer in classifier.named_children():
             if not isinstance(layer, MetricCollection):
                 self.add_module(name, layer)
-        self._classifier = [classifier]  # in a list it is no part of this module
+        self._classifier = [classifier]  # in a list, so that it is not a submodule
         self._no_key = torch.zeros((), dtype=torch.int64, device=classifier.device)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Layers(nn.Module):
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    """The first process's TensorBoards; a rehearsal has none."""
+    """TensorBoard's loggers on the first process; a rehearsal has none."""
     there = trainer.is_global_zero and not is_rehearsal(trainer)
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if there else []
 

@@ -1,4 +1,4 @@
-"""What the console does not say."""
+"""Messages that the console does not show."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ DECIDED_HERE = (
 
 
 def silence_noise() -> None:
-    """Silences these messages of Lightning and no others: what concerns the user's settings shows."""
+    """Silences these messages of Lightning and no others. Messages about the user's settings are shown."""
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
@@ -37,7 +37,7 @@ def silence_noise() -> None:
 
 
 def _tell_unless_it_is_told(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread that cannot write: its error comes again where the next metric is logged."""
+    """Ignores an error of TensorBoard's writing thread, since it is raised again when the next metric is logged."""
     if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
         threading.__excepthook__(args)
 

@@ -6,13 +6,7 @@ from mnist_lightning.data import MNISTDataModule
 
 
 def evaluation_table(metrics: Mapping[str, float], data: MNISTDataModule, trained: str | None) -> str:
-    """Which images were evaluated, and each metric on a line of its own.
-
-    Args:
-        metrics: By name, as the Trainer returns them.
-        data: What was evaluated.
-        trained: The images that the checkpoint was trained on, if it tells.
-    """
+    """Which images were evaluated, and each metric on a line of its own."""
     other = f", but the checkpoint was trained on {trained}: not logged"
     note = "" if trained in (None, data.found) else other
     lines = [f"{'data':<14}{data.found}, {len(data.test_digits)} images{note}"]

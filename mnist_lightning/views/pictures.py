@@ -1,4 +1,4 @@
-"""Pictures of a trained network: what it got most wrong, what it confuses, what it looks for."""
+"""Pictures of a trained network: its worst mistakes, what it confuses, its first filters."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ WIDTH = 8.0  # inches
 
 
 def worst_digits(images: Tensor, labels: Tensor, probabilities: Tensor) -> Figure | None:
-    """The images taken for another digit with the least probability of their own, up to 32; None if all are right.
+    """Up to 32 wrong images, those with the least probability of the right digit first; None if all are right.
 
     Args:
         images: uint8 [n, 28, 28].
@@ -34,14 +34,13 @@ def worst_digits(images: Tensor, labels: Tensor, probabilities: Tensor) -> Figur
         title = f"{labels[index]} → {digit[index]}\n{said[index]:.0%}"
         axes.text(x, y, title, ha="center", va="bottom", fontsize=9)
     axes.set_title(
-        f"Label → prediction and its probability: the worst {len(worst)} of {len(wrong):,} wrong ones",
-        fontsize=10,
+        f"Label → prediction and its probability: the worst {len(worst)} of {len(wrong):,} wrong ones", fontsize=10
     )
     return figure
 
 
 def confusion(labels: Tensor, predictions: Tensor) -> Figure:
-    """How often each digit was taken for each; colours tell the mistakes, which the right ones would outshine.
+    """How often each digit was taken for each. Colours show the mistakes only, since there are many more right ones.
 
     Args:
         labels: int64 [n].
@@ -83,7 +82,7 @@ def filters(weights: Tensor) -> Figure:
 def _mosaic(
     tiles: list[Tensor], gap: tuple[float, float], fill: float
 ) -> tuple[Figure, Axes, list[tuple[float, float]]]:
-    """Square tiles in rows, as one image: a panel each would take seconds to lay out.
+    """Square tiles in rows, as one image, since one panel for each would take seconds to lay out.
 
     Args:
         tiles: Each [side, side].

@@ -1,4 +1,4 @@
-"""What `predict` leaves: a CSV file, and a sheet of one's own pictures with what they were taken for."""
+"""Writes what `predict` leaves: a CSV file, and for the user's own pictures a sheet that shows the predictions."""
 
 import csv
 import io
@@ -28,8 +28,8 @@ TEXT = 12  # pixels
 class PredictionWriter(BasePredictionWriter):
     """Writes the predictions of all devices as one CSV file: index, label, prediction, probability.
 
-    Of one's own pictures (`data.images`) it has file, prediction and probability, and beside it lies a contact sheet, a
-    PNG file of the same name: each picture as the network saw it, with its name, prediction and probability.
+    For the user's own pictures (`data.images`) the columns are file, prediction and probability. A PNG file of the same
+    name then shows each picture as the network saw it, with its name, prediction and probability.
 
     Args:
         path: The file that `predict` writes; one that is there is replaced.
@@ -44,11 +44,7 @@ class PredictionWriter(BasePredictionWriter):
         return self.path.with_suffix(".png")
 
     def write_on_epoch_end(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
+        self, trainer: Trainer, module: LightningModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
         columns = [torch.cat(column).tolist() for column in zip(*predictions, strict=True)]
         rows = list(zip(*columns, strict=True))
@@ -86,7 +82,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def refuse_bad_place(path: Path, images: str | None) -> None:
-    """Makes sure that the predictions may be written to a file, and the sheet beside it; writes nothing.
+    """Makes sure that the predictions and the sheet can be written; writes nothing.
 
     Args:
         path: The file.
@@ -108,7 +104,7 @@ def refuse_bad_place(path: Path, images: str | None) -> None:
 
 
 def contact_sheet(images: Tensor, names: Sequence[str], taken_for: Sequence[str]) -> Image.Image:
-    """Pictures in rows, each with two lines under it.
+    """Shows pictures in rows, each with two lines under it.
 
     Args:
         images: uint8 [n, 28, 28].

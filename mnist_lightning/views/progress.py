@@ -1,4 +1,4 @@
-"""Progress of a whole fit on one line, or a line an epoch where nobody watches."""
+"""Shows the progress of a whole fit: a bar in a terminal, elsewhere a line for each epoch."""
 
 import sys
 from typing import Any
@@ -11,8 +11,8 @@ from tqdm import tqdm
 class FitProgress(ProgressBar):
     """One bar over all epochs, with the epoch, the last validation accuracy and the time left.
 
-    It counts in Python and draws at most twice a second, so a step costs it under a microsecond. Where standard
-    error is no terminal it draws no bar and prints a line an epoch.
+    It counts in Python and draws at most twice a second, so that a step costs less than a microsecond. If standard error
+    is not a terminal, it prints a line for each epoch instead.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,7 @@ class FitProgress(ProgressBar):
         if self.bar is not None:
             self.bar.set_postfix_str(f"val accuracy {shown}")
         elif self.enabled:
-            print(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: val accuracy {shown}",
-                file=sys.stderr,
-            )
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: val accuracy {shown}", file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._close()
