@@ -64,14 +64,14 @@ class MNISTCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        self.setup = settle(config, str(self.subcommand))
+        self.setup_name = settle(config, str(self.subcommand))
         # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
 
         # The saved config makes a new run: it names no checkpoint and no version.
         self.saved = config.clone()
         self.saved.ckpt_path = None
-        place_loggers(config, str(self.subcommand), self.setup, self.checkpoint)
+        place_loggers(config, str(self.subcommand), self.setup_name, self.checkpoint)
         self.save_config_callback = None
         if self.subcommand == "fit" and config.trainer.logger is not False:
             # RunFolder makes sure that no run writes over another one.
@@ -91,7 +91,7 @@ class MNISTCLI(LightningCLI):
         # These checks come before the Trainer starts processes and makes a folder, so that nothing is left behind.
         if self.checkpoint:
             precision = str(self.trainer.precision)
-            resuming.refuse_other_run(self.checkpoint, self.model, self.setup, precision)
+            resuming.refuse_other_run(self.checkpoint, self.model, self.setup_name, precision)
         if self.trainer.local_rank == 0:
             self.datamodule.prepare_data()
             if self.checkpoint:

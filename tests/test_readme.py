@@ -17,8 +17,8 @@ from conftest import PROJECT, SMALL
 from scipy.special import stdtrit
 
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.report.command import FIGURES, write
 from mnist_lightning.report.runs import read_runs
+from mnist_lightning.report.writing import FIGURES, write
 from mnist_lightning.sources.sample import read_sample
 
 README = (PROJECT / "README.md").read_text()

@@ -19,6 +19,7 @@ from mnist_lightning.report import command as report_command
 from mnist_lightning.report import figures, page
 from mnist_lightning.report.runs import read_runs, tidy
 from mnist_lightning.report.seeds import differences, half_width, scatter
+from mnist_lightning.report.writing import FIGURES, write
 
 # Setup, batch size, seed, seconds, accuracy, loss.
 ROWS = [
@@ -131,7 +132,7 @@ def test_claims_are_checked_on_the_means(logs):
 
 def written(folder: Path, *logs: Path) -> str:
     """The report's page."""
-    report_command.write(folder, read_runs(logs))
+    write(folder, read_runs(logs))
     return (folder / "report.md").read_text()
 
 
@@ -185,7 +186,7 @@ def test_report_writes_everything(logs, tmp_path, monkeypatch, capsys):
     for name in re.findall(r"\]\(([\w.-]+)\)", text):
         assert (out / name).stat().st_size > 1000, name
         assert (out / name).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == len(report_command.FIGURES)
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == len(FIGURES)
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     found = {
@@ -200,7 +201,7 @@ def test_report_writes_everything(logs, tmp_path, monkeypatch, capsys):
     assert to_99 == {"1xcpu": pytest.approx(50), "2xgpu": pytest.approx(1.25)}  # the fifth epoch of ten
 
     events = EventAccumulator(str(out), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == set(report_command.FIGURES)
+    assert set(events.Tags()["images"]) == set(FIGURES)
     assert {"table I", "table II", "table III", "claims"} <= {
         tag.removesuffix("/text_summary") for tag in events.Tags()["tensors"]
     }

@@ -98,7 +98,7 @@ def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
 )
 def test_auto_becomes_what_the_machine_has(trainer_of, gpus, count, args, setup):
     gpus(count)
-    assert trainer_of(*args).setup == setup
+    assert trainer_of(*args).setup_name == setup
 
 
 def test_every_config_is_of_its_setups_name_and_short():
