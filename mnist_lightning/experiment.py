@@ -89,7 +89,8 @@ def callbacks(
 
     The order matters. A callback that must act before anything can fail or write comes first. A callback that works when
     training starts comes before the clock, so that the clock starts last. A callback that works at the end of an epoch
-    or of the fit comes after the clock, so that the clock has been read by then.
+    or of the fit comes after the clock, so that the clock has been read by then. docs/timing.md lists what happens at the
+    end of the last epoch, in order.
 
     Args:
         loggers: Of the run; by default one of TensorBoard in the run's folder below `logs/`.

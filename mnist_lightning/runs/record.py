@@ -1,4 +1,7 @@
-"""What ran and what came of it: the run's hyperparameters, its part of a checkpoint, and its summary."""
+"""What ran and what came of it: the run's hyperparameters, its part of a checkpoint, and its summary.
+
+docs/timing.md lists what happens before the summary is written.
+"""
 
 import os
 from typing import Any
