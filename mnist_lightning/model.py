@@ -22,6 +22,10 @@ from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu_dropou
 class MNISTClassifier(LightningModule):
     """The CNN of the paper's section II, trained with categorical cross-entropy and Adadelta.
 
+    For another network, a subclass changes the layers in its `__init__`, calls `draw_weights`, and overrides `network`,
+    which gets the same four arguments. The settings in the signature of its `__init__`, with `seed` among them, are saved
+    with its checkpoints, so it must not hide any behind `**options`. docs/own_network.py is an example.
+
     Args:
         channels: Output channels of the two convolutions.
         kernel_size: Side of both convolutions' kernels, in pixels.

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from test_fit import RUNS, SMALL_FIT, results, scalars, weights
 from mnist_lightning import model as model_module
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.sampler import GlobalBatchSampler
 from mnist_lightning.speed.adadelta import CompiledAdadelta
-from mnist_lightning.speed.warm_up import WarmUp
+from mnist_lightning.speed.warm_up import WarmUp, _each_size
 
 
 def test_compiled_and_uncompiled_runs_agree(command):
@@ -234,3 +236,14 @@ def test_two_processes_warm_up_together(tmp_path):
     metrics = json.loads(summary.read_text())["metrics"]
     assert metrics["seconds/warm_up"] > 0
     assert metrics["seconds/fit"] > 0
+
+
+def test_all_processes_warm_up_the_same_number_of_sizes():
+    """4,000 images in batches of 6: the last batch has 4 images, of which three devices get 2, 1 and 1."""
+    loader = MNISTDataModule(source="sample", batch_size=6)
+    loader.setup("fit")
+    shares = [
+        [len(batch.rows) for batch in _each_size(SimpleNamespace(sampler=sampler, dataset=loader.train_digits))]
+        for sampler in (GlobalBatchSampler(4000, 6, True, rank=rank, world_size=3) for rank in range(3))
+    ]
+    assert shares == [[2, 2], [2, 1], [2, 1]]

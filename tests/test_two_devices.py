@@ -110,6 +110,16 @@ def test_a_last_batch_smaller_than_the_devices_is_trained_on(folder, command, mo
     assert results(run(folder, 1, 129))["val/accuracy"] == results(run(folder, 3, 129))["val/accuracy"]
 
 
+@pytest.mark.slow
+def test_devices_with_shares_of_other_sizes_do_not_wait_for_each_other(tmp_path):
+    """In batches of 6 the first of three devices has shares of one size, the others of two."""
+    options = [*SMALL, "--data.batch_size=6", "--trainer.limit_train_batches=4", "--trainer.limit_val_batches=4"]
+    done = spawn(
+        tmp_path, "fit", *options, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.devices=3"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_bad_data_stop_all_processes_with_one_sentence_and_no_folder(folder, tmp_path):
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)

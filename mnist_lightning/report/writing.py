@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from mnist_lightning import paper
 from mnist_lightning.report import figures, page
 from mnist_lightning.report.events import write_events
-from mnist_lightning.report.runs import Run, labelled, tidy
+from mnist_lightning.report.runs import OURS, Run, labelled, tidy
 from mnist_lightning.report.two_devices import Fitted, fitted, meetings, second_devices
 from mnist_lightning.runs.program import command
 
@@ -67,7 +67,7 @@ def write(out: Path, runs: Sequence[Run]) -> None:
 def _network(run: Run) -> dict[str, Any] | None:
     """The settings of the network; None if it is another one than the paper's."""
     network = {name: run.settings.get(f"model.{name}") for name in paper.ARCHITECTURE}
-    return None if None in network.values() else network
+    return network if run.network == OURS else None
 
 
 def _draw(

@@ -78,8 +78,11 @@ class WarmUp(Callback):
 
 
 def _each_size(loader: Any) -> list[Batch]:
-    """One batch of each size that this device gets; none if there is no loader, as with `limit_val_batches` 0."""
-    shares = {len(share.rows): share for share in loader.sampler} if loader is not None else {}
+    """This device's share of one batch of each global size; none if there is no loader, as with `limit_val_batches` 0.
+
+    All processes see the same global sizes, and so take the same number of steps. Their shares may differ in size.
+    """
+    shares = {share.size: share for share in loader.sampler} if loader is not None else {}
     return [loader.dataset[share] for share in shares.values()]
 
 
