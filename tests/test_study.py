@@ -201,22 +201,38 @@ def test_gpus_are_counted(monkeypatch):
 
 
 def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch, capsys, tmp_path):
-    """A real fit, and the real parser."""
-    config = CONFIGS / "1xcpu.yaml"
+    """With a real fit."""
+    config = Path("1xcpu.yaml")
+    settings = (CONFIGS / "1xcpu.yaml").read_text()
+    config.write_text(settings)
     shared = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
     (cell,) = grid(Path("logs/x"), [config], [480], [0], {}, shared)
     assert command(*cell.arguments) == 0
     assert cell.finished() is not None
-    arguments = ["--name=x", f"--setups=[{config}]", "--batch_sizes=[480]"]
     capsys.readouterr()
-    assert run(monkeypatch, *arguments, f"--fit={json.dumps(shared)}") == 0
-    assert "finished before" in capsys.readouterr().out
-    changed = {**shared, "model.hidden": 17}
-    assert run(monkeypatch, *arguments, f"--fit={json.dumps(changed)}") == 2
-    run_folder = cell.finished()
-    assert capsys.readouterr().err == (
-        f"error: model.hidden is 17, but {run_folder} was run with 16: give the study another name, or remove that run.\n"
-    )
+
+    def again(fit: dict) -> str:
+        """What the study says: one sentence if it refuses to go on."""
+        code = run(monkeypatch, "--name=x", f"--setups=[{config}]", "--batch_sizes=[480]", f"--fit={json.dumps(fit)}")
+        said = capsys.readouterr()
+        assert code == (2 if said.err else 0)
+        return said.err.removesuffix(": give the study another name, or remove that run.\n") or said.out
+
+    finished = cell.finished()
+    assert "finished before" in again(shared)
+    assert again({**shared, "model.hidden": 17}) == f"error: model.hidden is 17, but {finished} was run with 16"
+    fewer = {name: value for name, value in shared.items() if name != "model.hidden"}
+    assert again(fewer) == f"error: model.hidden is None, but {finished} was run with 16"
+    config.write_text(settings + "  gradient_clip_val: 1.0\n")
+    assert again(shared) == f"error: trainer.gradient_clip_val is 1.0, but {finished} was run with None"
+    config.write_text(settings)
+
+    # A run that was resumed by hand has another command; its config tells what it was.
+    last = finished / "checkpoints" / "last.ckpt"
+    assert command("fit", "--ckpt_path", last, "--trainer.max_epochs=2") == 0
+    capsys.readouterr()
+    assert "finished before" in again({**shared, "trainer.max_epochs": 2})
+    assert again(shared) == f"error: trainer.max_epochs is 1, but {finished} was run with 2"
 
 
 def test_a_study_that_is_stopped_stops_its_cell(fake_fit, monkeypatch, tmp_path):

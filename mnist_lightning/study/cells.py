@@ -70,15 +70,11 @@ class Cell:
         runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
         return max(runs, key=lambda run: (run / SUMMARY).stat().st_mtime, default=None)
 
-    def run(self) -> Path:
-        """As `finished`, of a cell that has finished."""
-        run = self.finished()
-        assert run is not None
-        return run
-
     def summary(self) -> dict[str, Any]:
         """The summary of its finished run."""
-        return json.loads((self.run() / SUMMARY).read_text())
+        run = self.finished()
+        assert run is not None
+        return json.loads((run / SUMMARY).read_text())
 
     def interrupted(self) -> list[Path]:
         """The folders of its runs that did not finish."""

@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,21 +78,31 @@ def refuse_changed(finished: Sequence[Cell]) -> None:
         SettingError: If a setting differs; it names the first one.
     """
     for cell in finished:
-        now = _options(cell.arguments)
-        before = _options(shlex.split(cell.summary()["command"]))
-        config = flat(yaml.safe_load((cell.run() / CONFIG).read_text()))
-        if "ckpt_path" in before:  # a run that was resumed by hand has another command
-            before = {name: now[name] if _same(now[name], config.get(name)) else config.get(name) for name in now}
-        in_file = flat(yaml.safe_load(cell.config.read_text()) or {})
-        for name, value in in_file.items():
-            if not isinstance(value, list | dict) and name not in now:
-                now[name], before[name] = value, value if _same(value, config.get(name)) else config.get(name)
-        for name in sorted(now.keys() | before.keys()):
-            if now.get(name) != before.get(name) and not name.startswith(PLACES):
+        for name, now, before in _changes(cell):
+            if not name.startswith(PLACES):
                 raise SettingError(
-                    f"{name} is {now.get(name)}, but {cell.run()} was run with {before.get(name)}: give the study "
-                    "another name, or remove that run."
+                    f"{name} is {now}, but {cell.finished()} was run with {before}: give the study another name, or remove "
+                    "that run."
                 )
+
+
+def _changes(cell: Cell) -> Iterator[tuple[str, Any, Any]]:
+    """Each setting that differs: its name, its value now, and the value that the finished run had."""
+    now, typed = _options(cell.arguments), shlex.split(cell.summary()["command"])
+    in_config = flat(yaml.safe_load(cell.config.read_text()) or {})
+    before = _options(typed) if "fit" in typed else {}
+    if before and "ckpt_path" not in before:
+        for name in sorted({*now, *before}):
+            if now.get(name) != before.get(name):
+                yield name, now.get(name), before.get(name)
+        in_config = {name: value for name, value in in_config.items() if name not in now}
+    else:
+        # The run was resumed by hand, or is from Python: its command does not tell its settings.
+        in_config |= now
+    config = flat(yaml.safe_load((Path(str(cell.finished())) / CONFIG).read_text()))
+    for name, value in in_config.items():
+        if not isinstance(value, list | dict) and not _same(value, config.get(name)):
+            yield name, value, config.get(name)
 
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mnist_lightning.measure.load import BUSY, busy_cores
 from mnist_lightning.parsing import function_command
 from mnist_lightning.study.cells import Cell, grid
 from mnist_lightning.study.checks import refuse_bad_arguments, refuse_changed, without_hardware
-from mnist_lightning.study.running import put_aside, run
+from mnist_lightning.study.running import put_aside, run_cell
 
 
 def study(
@@ -79,7 +79,7 @@ def _run_all(cells: list[Cell]) -> int:
             continue
         if (busy := busy_cores()) > BUSY:
             print(f"warning: other programs keep {busy:.1f} cores busy, which spoils the times", flush=True)
-        problem = run(cell)
+        problem = run_cell(cell)
         if problem is not None:
             failed.append(f"{cell.label}: {problem}")
             print(f"{place}: FAILED, {problem}", flush=True)

@@ -24,7 +24,7 @@ def put_aside(cell: Cell) -> bool:
     return True
 
 
-def run(cell: Cell) -> str | None:
+def run_cell(cell: Cell) -> str | None:
     """Runs a cell to its end. Returns what went wrong, or None."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
