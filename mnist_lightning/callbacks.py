@@ -103,6 +103,11 @@ class StopSignals(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._take()
+        if not self.before:
+            return
+        # With several processes Lightning asks all of them at each step whether one got SIGTERM, and waits for the answer.
+        # The answer is always no, since the handler that would set the flag is replaced here.
+        vars(trainer.fit_loop.epoch_loop)["_broadcast_sigterm_tensor"] = lambda: None
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._take()
