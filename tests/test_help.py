@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -35,7 +36,7 @@ def test_help_lists_the_commands_and_imports_no_torch():
     ],
 )
 def test_the_help_of_fit_shows_the_papers_values(fit_help, setting, default):
-    entry = fit_help.split(f"\n  {setting} ", 1)[1].split("\n  --", 1)[0]
+    entry = re.split(rf"\n  {re.escape(setting)}[ ,]", fit_help, maxsplit=1)[1].split("\n  --", 1)[0]
     assert f"default: {default})" in " ".join(entry.split())
 
 

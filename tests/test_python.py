@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from conftest import PROJECT, SMALL, spawn
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from test_fit import results, same_weights
 
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
@@ -93,6 +95,7 @@ def test_a_run_from_python_goes_on_in_its_folder(command):
     trainer.fit(*small())
     assert sorted(os.listdir(RUNS)) == ["version_0", "version_1"]
     assert same_weights(whole, resumed) and results(whole) == results(resumed)
+    assert yaml.safe_load((resumed / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
     assert json.loads((resumed / "summary.json").read_text())["resumed"]
 
 
@@ -211,6 +214,42 @@ def test_other_images_with_the_same_batches(command):
     trainer.ckpt_path = RUNS / "version_1" / "checkpoints" / "last.ckpt"
     trainer.fit(small()[0], Negatives(source="sample", batch_size=480))
     assert json.loads((RUNS / "version_1" / "summary.json").read_text())["epochs"] == 2
+
+
+def test_a_trainer_makes_one_run_and_keeps_it(command):
+    """Whatever comes after: nothing is written over, and nothing is removed."""
+    callbacks = experiment.callbacks()
+    trainer = Trainer(**experiment.trainer_settings(max_epochs=1, accelerator="cpu"), callbacks=callbacks)
+    trainer.fit(*small())
+    before = {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")}
+    again = Trainer(**experiment.trainer_settings(max_epochs=2, accelerator="cpu"), callbacks=callbacks)
+    for other in (trainer, again):
+        with pytest.raises(SettingError, match="A Trainer makes one run"):
+            other.fit(*small())
+    own = Trainer(**experiment.trainer_settings(logger=CSVLogger("own")), callbacks=experiment.callbacks())
+    with pytest.raises(SettingError, match="loggers to experiment.callbacks"):
+        own.fit(*small())
+    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False, seed=3)
+    with pytest.raises(SettingError, match="The model has seed 3 and the data module 0"):
+        make_trainer().fit(network, small()[1])
+    last = RUNS / "version_0" / "checkpoints" / "last.ckpt"
+    for changed, words in (
+        (MNISTClassifier(channels=(4, 8), hidden=16, compile=False, dropout=(0, 0)), "model.dropout is"),
+        (MNISTClassifier(channels=(4, 8), hidden=32, compile=False), "model.hidden is 32"),
+    ):
+        resumed = make_trainer(max_epochs=2)
+        resumed.ckpt_path = last
+        with pytest.raises(SettingError, match=words):
+            resumed.fit(changed, small()[1])
+    assert {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")} == before
+
+
+def test_an_evaluation_before_the_fit_leaves_the_checkpoints_where_they_belong(command):
+    trainer, (network, data) = make_trainer(), small()
+    trainer.validate(network, data, verbose=False)
+    trainer.fit(network, data)
+    assert (RUNS / "version_0" / "checkpoints" / "last.ckpt").exists()
+    assert not Path("checkpoints").exists()
 
 
 def test_signals_are_given_back(command):

@@ -27,9 +27,9 @@ def test_advertising_is_silent_and_news_is_not(caplog, message, shown):
 
 def test_warnings_about_the_users_settings_show():
     code = (
-        "import warnings; from mnist_lightning.views.console import silence_noise; silence_noise(); "
-        "warnings.warn('The \\'train_dataloader\\' does not have many workers which may be a bottleneck.'); "
-        "warnings.warn('You have overridden your own setting')"
+        "import warnings\nfrom mnist_lightning.views.console import silence_noise\nsilence_noise()\n"
+        "text = 'The \\'train_dataloader\\' does not have many workers which may be a bottleneck.'\nwarnings.warn(text)\n"
+        "warnings.warn('You have overridden your own setting')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "many workers" not in done.stderr

@@ -16,10 +16,11 @@ from conftest import PROJECT
 from processes import in_folder, wait_for
 
 from mnist_lightning.durability.signals import Stopped
+from mnist_lightning.errors import SettingError
 from mnist_lightning.paper import BATCH_SIZES
 from mnist_lightning.study import command as study
 from mnist_lightning.study.cells import Cell, grid
-from mnist_lightning.study.checks import without_hardware
+from mnist_lightning.study.checks import refuse_changed, without_hardware
 
 CONFIGS = PROJECT / "configs"
 # A stand-in for Python that leaves what a `fit` of the same arguments leaves; batch size 13 fails.
@@ -142,7 +143,7 @@ def test_an_interrupted_cell_is_put_aside_and_run_from_its_start(fake_fit, monke
     (cell / "version_0").mkdir(parents=True)
     (cell / "version_0" / "half").write_text("kept")
     assert run(monkeypatch, "--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]") == 0
-    assert sorted(os.listdir(cell)) == ["interrupted_0", "version_0"]
+    assert sorted(os.listdir(cell)) == ["interrupted_0", "settings.json", "version_0"]
     assert (cell / "interrupted_0" / "half").read_text() == "kept"
     assert (cell / "version_0" / "summary.json").exists()
 
@@ -233,6 +234,38 @@ def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch,
     capsys.readouterr()
     assert "finished before" in again({**shared, "trainer.max_epochs": 2})
     assert again(shared) == f"error: trainer.max_epochs is 1, but {finished} was run with 2"
+
+
+def test_a_finished_cell_is_compared_with_the_settings_that_the_study_recorded(tmp_path):
+    config = tmp_path / "1xcpu.yaml"
+    config.write_text("model: {rho: 0.9, learning_rate: 1e-3, dropout: [0.25, 0.5]}")
+
+    def cell(**fit: object) -> Cell:
+        (cell,) = grid(tmp_path / "x", [config], [480], [0], {}, {"data.source": "sample", **fit})
+        return cell
+
+    first = cell(data={"batch_size": 480})
+    first.record()
+    run = first.folder / "version_0"
+    run.mkdir()
+    command = " ".join(["python -m mnist_lightning", *map(shlex.quote, first.arguments)])
+    (run / "summary.json").write_text(json.dumps({"command": command}))
+    (run / "config.yaml").write_text("model: {rho: 0.9, learning_rate: 0.001}")
+    refuse_changed([first])
+    for text, name, now, before in (
+        ("model: {learning_rate: 0.001, dropout: [0.25, 0.5]}", "rho", None, 0.9),
+        ("model: {rho: 0.9, learning_rate: 0.001, dropout: [0, 0]}", "dropout", [0, 0], [0.25, 0.5]),
+    ):
+        config.write_text(text)
+        with pytest.raises(SettingError) as refused:
+            refuse_changed([first])
+        assert str(refused.value).startswith(f"model.{name} is {now}, but {run} was run with {before}: ")
+    # Another way to write the same number is the same setting.
+    config.write_text("model: {rho: 0.90, learning_rate: 0.001, dropout: [0.25, 0.5]}")
+    refuse_changed([first])
+    # A run that was resumed in Python has a command that tells nothing.
+    (run / "summary.json").write_text(json.dumps({"command": "python resume.py"}))
+    refuse_changed([first])
 
 
 def test_a_study_that_is_stopped_stops_its_cell(fake_fit, monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.jobs import JOB, job_name
 from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_name, run_of_checkpoint
 from mnist_lightning.runs.program import command
+from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
 from mnist_lightning.runs.setups import setup_name
 
 # Settings that can be read from a Trainer, for the config of a run that a Python program starts.
@@ -48,16 +49,28 @@ class RunFolder(Callback):
     def __init__(self, loggers: Sequence[Logger] | None = None) -> None:
         self.loggers = loggers
         self.made: list[Path] = []
-        self.trains = False
+        self.trains = self.used = False
+        self.places: dict[Any, Any] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if stage != "fit" or is_rehearsal(trainer):
+        # An evaluation before the fit must not choose the folder of the checkpoints.
+        self.places = self.places or {each: vars(each).get("dirpath") for each in trainer.checkpoint_callbacks}
+        if stage != "fit":
             return
-        if not trainer.loggers:
-            trainer.loggers = _tensorboard(trainer) if self.loggers is None else list(self.loggers)
+        self.made = []
+        if is_rehearsal(trainer):
+            return
+        refuse_bad_start(trainer, module, self.used)
+        self.used = True
+        for checkpoint, dirpath in self.places.items():
+            checkpoint.dirpath = dirpath
+        trainer.loggers = _tensorboard(trainer) if self.loggers is None else list(self.loggers)
         if not trainer.is_global_zero:
             return
         if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
+            folder = run_folder(trainer)
+            if folder is not None and folder.resolve() != run.resolve():
+                raise SettingError(f"The loggers write to {folder}, but the run goes on in {run}: leave them out.")
             hold(run)  # so that a study does not take it for a run that was interrupted
             return
         try:
@@ -78,7 +91,8 @@ class RunFolder(Callback):
                 "set trainer.ckpt_path before you call fit."
             )
         run = run_folder(trainer)
-        if run is not None and not (run / CONFIG).exists():
+        # The command line has written it already.
+        if run is not None and (self.loggers is None or not (run / CONFIG).exists()):
             (run / CONFIG).write_text(yaml.safe_dump(settings_of(trainer, module), sort_keys=False))
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -97,6 +111,10 @@ class RunFolder(Callback):
             exception.add_note(f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}")
             return
         if self.made:
+            for logger in trainer.loggers:
+                with contextlib.suppress(Exception):  # what it has not written is not needed any more
+                    logger.finalize("failed")
+            trainer.loggers = []
             drop_run_folder(self.made)
         if self.trains:
             exception.add_note("No epoch was finished, and nothing is kept.")
@@ -111,6 +129,35 @@ def run_folder(trainer: Trainer) -> Path | None:
     """The folder of a Trainer's run, if it has one. Unlike `Trainer.log_dir`, it can be called on one process only."""
     folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
     return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
+
+
+def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> None:
+    """Makes sure that a fit can have a folder of its own, or can go on in that of its checkpoint.
+
+    Args:
+        trainer: It has its data module.
+        module: What is trained.
+        used: Whether the callbacks have been part of another fit.
+
+    Raises:
+        SettingError: If it cannot.
+    """
+    if used:
+        raise SettingError("A Trainer makes one run: make another one, with new callbacks from experiment.callbacks().")
+    if trainer.loggers:
+        raise SettingError(
+            "The Trainer has loggers of its own: make it with logger=False, and give the loggers to experiment.callbacks."
+        )
+    data, hyperparameters = data_module(trainer), dict(module.hparams)
+    seed = hyperparameters.pop("seed", data.seed)
+    if seed != data.seed:
+        raise SettingError(f"The model has seed {seed} and the data module {data.seed}: give both the same.")
+    if trainer.ckpt_path is not None:
+        checkpoint = read_checkpoint(str(trainer.ckpt_path), resume=True)
+        given = {f"model.{name}": value for name, value in hyperparameters.items()}
+        given |= {"data.batch_size": data.batch_size, "seed_everything": seed, "trainer.max_epochs": trainer.max_epochs}
+        refuse_contradictions(checkpoint, given, resume=True)
+        refuse_other_network(checkpoint, module)
 
 
 def _tensorboard(trainer: Trainer) -> list[Logger]:

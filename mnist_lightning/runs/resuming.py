@@ -84,22 +84,27 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
     return checkpoint
 
 
-def refuse_contradictions(checkpoint: Mapping[str, Any], config: Namespace, resume: bool) -> None:
-    """Makes sure that a command's settings are those that shaped its checkpoint.
+def refuse_contradictions(checkpoint: Mapping[str, Any], given: Any, resume: bool) -> None:
+    """Makes sure that the settings of a command are those that shaped its checkpoint.
+
+    Args:
+        checkpoint: As `read_checkpoint` gives it.
+        given: The settings; `get` finds one by its dotted name.
+        resume: Whether training goes on from the checkpoint.
 
     Raises:
         SettingError: If one is not, or a resumed run would train fewer epochs than it has.
     """
-    done, wanted = checkpoint["epoch"] + 1, config["trainer.max_epochs"]
+    done, wanted = checkpoint["epoch"] + 1, given.get("trainer.max_epochs")
     if resume and wanted is not None and -1 < wanted < done:
         raise SettingError(
             f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
         )
     for name, value in _settings(checkpoint, resume).items():
-        given = config.get(name)
-        if _as_saved(given) != _as_saved(value):
+        now = given.get(name)
+        if _as_saved(now) != _as_saved(value):
             raise SettingError(
-                f"{name} is {given}, but the checkpoint was trained with {value}: "
+                f"{name} is {now}, but the checkpoint was trained with {value}: "
                 "leave the setting out, or train anew without ckpt_path."
             )
 

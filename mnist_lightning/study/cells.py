@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import SUMMARY, run_name
 from mnist_lightning.runs.program import command
+
+SETTINGS = "settings.json"  # in a cell's folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +75,29 @@ class Cell:
         runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
         return max(runs, key=lambda run: (run / SUMMARY).stat().st_mtime, default=None)
 
-    def summary(self) -> dict[str, Any]:
-        """The summary of its finished run."""
+    def finished_run(self) -> Path:
+        """As `finished`, for a cell that has finished."""
         run = self.finished()
         assert run is not None
-        return json.loads((run / SUMMARY).read_text())
+        return run
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of its finished run."""
+        return json.loads((self.finished_run() / SUMMARY).read_text())
+
+    def settings(self) -> dict[str, Any]:
+        """All settings that the cell's command gives, by dotted name: those of the setup's file, and the options."""
+        return {**flat(yaml.safe_load(self.config.read_text()) or {}), **parse_options(self.arguments)}
+
+    def record(self) -> None:
+        """Writes the settings beside the run, so that a later study can see whether they have changed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / SETTINGS).write_text(json.dumps(self.settings(), indent=2) + "\n")
+
+    def recorded(self) -> dict[str, Any] | None:
+        """The settings that `record` wrote, if it did."""
+        path = self.folder / SETTINGS
+        return json.loads(path.read_text()) if path.exists() else None
 
     def interrupted(self) -> list[Path]:
         """The folders of its runs that did not finish."""
@@ -95,6 +118,16 @@ def grid(
     for seed, *values in itertools.product(seeds, *further):
         for batch_size, config in itertools.product(batch_sizes, setups):
             yield Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
+
+
+def parse_options(command: Sequence[str]) -> dict[str, Any]:
+    """The settings that follow `fit` in a command, by dotted name."""
+    options: dict[str, Any] = {}
+    rest = iter(command[command.index("fit") + 1 :])
+    for option in rest:
+        name, given, value = option.partition("=")
+        options |= flat({name.removeprefix("--"): yaml.safe_load(value if given else next(rest, ""))})
+    return options
 
 
 def _typed(value: Any) -> str:

@@ -1,5 +1,6 @@
 """What a study checks before its first cell."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ import yaml
 from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import CONFIG
-from mnist_lightning.study.cells import Cell
+from mnist_lightning.study.cells import Cell, parse_options
 
 # These settings say where a run is, not what it is.
 PLACES = ("trainer.logger", "ckpt_path", "config")
@@ -72,7 +73,7 @@ def without_hardware(setups: list[Path]) -> list[str]:
 def refuse_changed(finished: Sequence[Cell]) -> None:
     """Makes sure that finished cells were run with the settings that they would be run with now.
 
-    Each run has its command in its summary. What the setup's file says is compared with the run's `config.yaml`.
+    The study has recorded them beside the run. For other runs their command and `config.yaml` tell.
 
     Raises:
         SettingError: If a setting differs; it names the first one.
@@ -81,41 +82,32 @@ def refuse_changed(finished: Sequence[Cell]) -> None:
         for name, now, before in _changes(cell):
             if not name.startswith(PLACES):
                 raise SettingError(
-                    f"{name} is {now}, but {cell.finished()} was run with {before}: give the study another name, or remove "
+                    f"{name} is {now}, but {cell.finished_run()} was run with {before}: give the study another name, or remove "
                     "that run."
                 )
 
 
 def _changes(cell: Cell) -> Iterator[tuple[str, Any, Any]]:
     """Each setting that differs: its name, its value now, and the value that the finished run had."""
-    now, typed = _options(cell.arguments), shlex.split(cell.summary()["command"])
-    in_config = flat(yaml.safe_load(cell.config.read_text()) or {})
-    before = _options(typed) if "fit" in typed else {}
-    if before and "ckpt_path" not in before:
-        for name in sorted({*now, *before}):
-            if now.get(name) != before.get(name):
-                yield name, now.get(name), before.get(name)
-        in_config = {name: value for name, value in in_config.items() if name not in now}
-    else:
-        # The run was resumed by hand, or is from Python: its command does not tell its settings.
-        in_config |= now
-    config = flat(yaml.safe_load((Path(str(cell.finished())) / CONFIG).read_text()))
-    for name, value in in_config.items():
-        if not isinstance(value, list | dict) and not _same(value, config.get(name)):
-            yield name, value, config.get(name)
+    now, command = cell.settings(), shlex.split(cell.summary()["command"])
+    config = flat(yaml.safe_load((cell.finished_run() / CONFIG).read_text()))
+    by_hand = "fit" not in command or "ckpt_path" in parse_options(command)
+    if (before := cell.recorded()) is None:
+        # The run is from a command of `--dry_run`, or of an earlier version: what it was given is in its command.
+        typed = {} if by_hand else parse_options(command)
+        before = {name: config.get(name) for name in {*now, *typed}}
+        now = {name: now.get(name) for name in before}
+    elif by_hand:
+        before = {**before, **{name: config.get(name) for name in before if name in config}}
+    for name in sorted({*now, *before}):
+        if not _same(now.get(name), before.get(name)):
+            yield name, now.get(name), before.get(name)
 
 
-def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings of a command, as text, by name."""
-    begin = arguments.index("fit") + 1
-    options: dict[str, Any] = {}
-    rest = iter(arguments[begin:])
-    for option in rest:
-        name, given, value = option.partition("=")
-        options[name.removeprefix("--")] = value if given else next(rest, "")
-    return options
-
-
-def _same(text: Any, value: Any) -> bool:
-    """Whether a setting's text gives a value of a config."""
-    return str(yaml.safe_load(text) if isinstance(text, str) else text) == str(value)
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal as settings: YAML takes `1e-3` for a text, and a list of classes is expanded."""
+    if isinstance(one, list) and isinstance(other, list):
+        return any(isinstance(each, dict) for each in other) or one == other
+    with contextlib.suppress(TypeError, ValueError):
+        return float(one) == float(other)
+    return str(one) == str(other)

@@ -26,6 +26,7 @@ def put_aside(cell: Cell) -> bool:
 
 def run_cell(cell: Cell) -> str | None:
     """Runs a cell to its end. Returns what went wrong, or None."""
+    cell.record()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, *PROGRAM[1:], *cell.arguments],
