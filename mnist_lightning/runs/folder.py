@@ -7,32 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
-from mnist_lightning.data import data_module
 from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.from_python import default_loggers, refuse_bad_start, settings_of
 from mnist_lightning.runs.jobs import JOB, job_name
-from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_name, run_of_checkpoint
+from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_of_checkpoint
 from mnist_lightning.runs.program import command
-from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
-from mnist_lightning.runs.setups import setup_name
-
-# Settings that can be read from a Trainer, for the config of a run that a Python program starts.
-SETTINGS_OF_THE_TRAINER = (
-    "max_epochs",
-    "max_steps",
-    "num_nodes",
-    "limit_train_batches",
-    "limit_val_batches",
-    "check_val_every_n_epoch",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-)
 
 
 class RunFolder(Callback):
@@ -64,7 +48,7 @@ class RunFolder(Callback):
         self.used = True
         for checkpoint, dirpath in self.places.items():
             checkpoint.dirpath = dirpath
-        trainer.loggers = _tensorboard(trainer) if self.loggers is None else list(self.loggers)
+        trainer.loggers = default_loggers(trainer) if self.loggers is None else list(self.loggers)
         if not trainer.is_global_zero:
             return
         if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
@@ -129,87 +113,6 @@ def run_folder(trainer: Trainer) -> Path | None:
     """The folder of a Trainer's run, if it has one. Unlike `Trainer.log_dir`, it can be called on one process only."""
     folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
     return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
-
-
-def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> None:
-    """Makes sure that a fit can have a folder of its own, or can go on in that of its checkpoint.
-
-    Args:
-        trainer: It has its data module.
-        module: What is trained.
-        used: Whether the callbacks have been part of another fit.
-
-    Raises:
-        SettingError: If it cannot.
-    """
-    if used:
-        raise SettingError("A Trainer makes one run: make another one, with new callbacks from experiment.callbacks().")
-    if trainer.loggers:
-        raise SettingError(
-            "The Trainer has loggers of its own: make it with logger=False, and give the loggers to experiment.callbacks."
-        )
-    data, hyperparameters = data_module(trainer), dict(module.hparams)
-    seed = hyperparameters.pop("seed", data.seed)
-    if seed != data.seed:
-        raise SettingError(f"The model has seed {seed} and the data module {data.seed}: give both the same.")
-    if trainer.ckpt_path is not None:
-        checkpoint = read_checkpoint(str(trainer.ckpt_path), resume=True)
-        given = {f"model.{name}": value for name, value in hyperparameters.items()}
-        given |= {"data.batch_size": data.batch_size, "seed_everything": seed, "trainer.max_epochs": trainer.max_epochs}
-        refuse_contradictions(checkpoint, given, resume=True)
-        refuse_other_network(checkpoint, module)
-
-
-def _tensorboard(trainer: Trainer) -> list[Logger]:
-    """The logger of a run that a Python program starts, in the folder of the run that it goes on with, if any."""
-    run = run_of_checkpoint(trainer.ckpt_path)
-    if run is None:
-        data = data_module(trainer)
-        name = run_name(setup_name(trainer), data.batch_size, data.seed)
-        return [TensorBoardLogger("logs", name=name, default_hp_metric=False)]
-    epoch = torch.load(str(trainer.ckpt_path), weights_only=True, mmap=True)["epoch"]
-    return [
-        TensorBoardLogger(
-            run.parent, name="", version=run.name, default_hp_metric=False, purge_step=first_new_epoch(epoch)
-        )
-    ]
-
-
-def first_new_epoch(epoch: int) -> int:
-    """The first epoch after a checkpoint, as TensorBoard's axis counts epochs, from 1.
-
-    TensorBoard then drops the points that an interrupted run wrote from there on.
-    """
-    return epoch + 2
-
-
-def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """The settings of a run that a Python program starts, in the form of the command line's `config.yaml`."""
-    data = data_module(trainer)
-    kind = trainer.strategy.root_device.type
-    settings = {name: getattr(trainer, name) for name in SETTINGS_OF_THE_TRAINER}
-    settings |= {
-        "accelerator": "gpu" if kind == "cuda" else kind,
-        "devices": trainer.world_size // trainer.num_nodes,
-        "precision": str(trainer.precision),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-    return {
-        "seed_everything": data.seed,
-        "trainer": settings,
-        "model": _plain(module.hparams),
-        # A rerun must see what this run sees, not what `auto` finds on another day.
-        "data": {**_plain(data.hparams), "source": data.found},
-    }
-
-
-def _plain(hyperparameters: Any) -> dict[str, Any]:
-    """Hyperparameters as YAML keeps them, without the seed, which `seed_everything` sets."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in hyperparameters.items()
-        if name != "seed" and not name.startswith("_")
-    }
 
 
 def reserve_run_folder(trainer: Trainer) -> list[Path]:

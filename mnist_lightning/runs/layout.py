@@ -19,3 +19,11 @@ def run_of_checkpoint(checkpoint: str | Path | None) -> Path | None:
     # Not resolved: Lightning compares the checkpoint's folder with the saved one as text.
     run = Path(checkpoint).parent.parent
     return run if (run / CONFIG).is_file() else None
+
+
+def first_new_epoch(epoch: int) -> int:
+    """The first epoch after a checkpoint, as TensorBoard's axis counts epochs, from 1.
+
+    TensorBoard then drops the points that an interrupted run wrote from there on.
+    """
+    return epoch + 2

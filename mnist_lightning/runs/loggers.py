@@ -7,8 +7,8 @@ from typing import Any
 from jsonargparse import Namespace
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.runs.folder import first_new_epoch, refuse_unwritable
-from mnist_lightning.runs.layout import run_name, run_of_checkpoint
+from mnist_lightning.runs.folder import refuse_unwritable
+from mnist_lightning.runs.layout import first_new_epoch, run_name, run_of_checkpoint
 
 TENSORBOARD: dict[str, Any] = {
     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",

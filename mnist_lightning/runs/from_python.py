@@ -1,0 +1,99 @@
+"""What the command line knows from its config, for a fit that a Python program starts: checks, loggers and the config."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from mnist_lightning.data import data_module
+from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.layout import first_new_epoch, run_name, run_of_checkpoint
+from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
+from mnist_lightning.runs.setups import setup_name
+
+# Settings that can be read from a Trainer, for the config of a run that a Python program starts.
+SETTINGS_OF_THE_TRAINER = (
+    "max_epochs",
+    "max_steps",
+    "num_nodes",
+    "limit_train_batches",
+    "limit_val_batches",
+    "check_val_every_n_epoch",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+)
+
+
+def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> None:
+    """Makes sure that a fit can have a folder of its own, or can go on in that of its checkpoint.
+
+    Args:
+        trainer: It has its data module.
+        module: What is trained.
+        used: Whether the callbacks have been part of another fit.
+
+    Raises:
+        SettingError: If it cannot.
+    """
+    if used:
+        raise SettingError("A Trainer makes one run: make another one, with new callbacks from experiment.callbacks().")
+    if trainer.loggers:
+        raise SettingError(
+            "The Trainer has loggers of its own: make it with logger=False, and give the loggers to experiment.callbacks."
+        )
+    data, hyperparameters = data_module(trainer), dict(module.hparams)
+    seed = hyperparameters.pop("seed", data.seed)
+    if seed != data.seed:
+        raise SettingError(f"The model has seed {seed} and the data module {data.seed}: give both the same.")
+    if trainer.ckpt_path is not None:
+        checkpoint = read_checkpoint(str(trainer.ckpt_path), resume=True)
+        given = {f"model.{name}": value for name, value in hyperparameters.items()}
+        given |= {"data.batch_size": data.batch_size, "seed_everything": seed, "trainer.max_epochs": trainer.max_epochs}
+        refuse_contradictions(checkpoint, given, resume=True)
+        refuse_other_network(checkpoint, module)
+
+
+def default_loggers(trainer: Trainer) -> list[Logger]:
+    """The logger of a run that a Python program starts, in the folder of the run that it goes on with, if any."""
+    run = run_of_checkpoint(trainer.ckpt_path)
+    if run is None:
+        data = data_module(trainer)
+        name = run_name(setup_name(trainer), data.batch_size, data.seed)
+        return [TensorBoardLogger("logs", name=name, default_hp_metric=False)]
+    epoch = torch.load(str(trainer.ckpt_path), weights_only=True, mmap=True)["epoch"]
+    return [
+        TensorBoardLogger(
+            run.parent, name="", version=run.name, default_hp_metric=False, purge_step=first_new_epoch(epoch)
+        )
+    ]
+
+
+def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """The settings of a run that a Python program starts, in the form of the command line's `config.yaml`."""
+    data = data_module(trainer)
+    kind = trainer.strategy.root_device.type
+    settings = {name: getattr(trainer, name) for name in SETTINGS_OF_THE_TRAINER}
+    settings |= {
+        "accelerator": "gpu" if kind == "cuda" else kind,
+        "devices": trainer.world_size // trainer.num_nodes,
+        "precision": str(trainer.precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    return {
+        "seed_everything": data.seed,
+        "trainer": settings,
+        "model": _plain(module.hparams),
+        # A rerun must see what this run sees, not what `auto` finds on another day.
+        "data": {**_plain(data.hparams), "source": data.found},
+    }
+
+
+def _plain(hyperparameters: Any) -> dict[str, Any]:
+    """Hyperparameters as YAML keeps them, without the seed, which `seed_everything` sets."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in hyperparameters.items()
+        if name != "seed" and not name.startswith("_")
+    }
