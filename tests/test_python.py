@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,15 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, SMALL, spawn
+from conftest import PROJECT, SMALL
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from test_fit import results, same_weights
 
-from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+from mnist_lightning import MNISTClassifier, MNISTDataModule, commands, experiment
 from mnist_lightning.data import Digits
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.program import PROGRAM
 
 RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
 ONE = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
@@ -55,30 +56,6 @@ def test_python_leaves_the_run_that_fit_leaves(command, capsys):
     # Its config makes the same run on the command line.
     assert command("fit", "--config", called / "config.yaml") == 0
     assert same_weights(RUNS / "version_2", called)
-
-
-SCRIPT = """
-from lightning.pytorch import Trainer
-from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
-
-if __name__ == "__main__":
-    settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu", devices=2)
-    trainer = Trainer(**settings, callbacks=experiment.callbacks())
-    trainer.fit(MNISTClassifier(channels=(4, 8), hidden=16), MNISTDataModule(source="sample", batch_size=480))
-"""
-
-
-def test_a_script_on_two_processes_leaves_the_run_that_fit_leaves(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    called = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert called.returncode == 0, called.stderr
-    assert called.stdout.count("Training time") == 1
-    assert spawn(tmp_path, "fit", *SMALL, *ONE, "--trainer.devices=2").returncode == 0
-    script, fit = (tmp_path / f"logs/2xcpu/batch_size=0480/seed=0/version_{version}" for version in (0, 1))
-    assert same_weights(script, fit) and results(script) == results(fit)
-    assert json.loads((script / "summary.json").read_text())["command"] == "python script.py"
 
 
 def test_a_run_from_python_goes_on_in_its_folder(command):
@@ -162,15 +139,19 @@ def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, 
 OWN = PROJECT / "docs" / "own_network.py"
 
 
-def test_another_network_has_its_clock_its_record_its_study_and_its_report(command, tmp_path):
+def test_another_network_has_its_clock_its_record_its_study_and_its_report(command, tmp_path, monkeypatch, capsys):
     assert len(OWN.read_text().splitlines()) <= 40 + 1
 
+    perceptron = runpy.run_path(str(OWN))["Perceptron"]
+    program = list(PROGRAM)
+
     def run(*args: str) -> str:
-        done = subprocess.run(
-            [sys.executable, str(OWN), *args], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        monkeypatch.setattr(sys, "argv", [str(OWN), *args])
+        try:
+            assert commands.main(model=perceptron) == 0
+        finally:
+            PROGRAM[:] = program
+        return capsys.readouterr().out
 
     fit = json.dumps({"data.source": "sample", "trainer.max_epochs": 1})
     study = ["study", "--name=own", f"--setups=[{PROJECT}/configs/1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={fit}"]

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,30 @@ def test_weights_are_those_of_one_device(folder, command, monkeypatch):
     assert results(one)["train/accuracy"] == results(two)["train/accuracy"]
 
 
+SCRIPT = """
+from lightning.pytorch import Trainer
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+
+if __name__ == "__main__":
+    settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu", devices=2, precision="64-true")
+    trainer = Trainer(**settings, callbacks=experiment.callbacks())
+    trainer.fit(MNISTClassifier(channels=(4, 8), hidden=16), MNISTDataModule(source="sample", batch_size=192))
+"""
+
+
+def test_a_script_leaves_the_run_that_fit_leaves(folder, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    called = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert called.returncode == 0, called.stderr
+    assert called.stdout.count("Training time") == 1
+    script, fit = run(tmp_path, 2, 192), run(folder, 2, 192)
+    assert same_weights(script, fit) and results(script) == results(fit)
+    assert {path.name.split(".")[0] for path in script.iterdir()} == {path.name.split(".")[0] for path in fit.iterdir()}
+    assert json.loads((script / "summary.json").read_text())["command"] == "python script.py"
+
+
 def test_validation_is_that_of_one_process(folder, command, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     curves = scalars(run(folder, 2, 192))
@@ -63,6 +89,7 @@ def test_validation_is_that_of_one_process(folder, command, monkeypatch, capsys)
     assert float(printed["test/loss"]) == pytest.approx(curves["val/loss"][0][1], abs=1.1e-5)
 
 
+@pytest.mark.slow
 def test_config_reruns_bit_for_bit_and_resume_ends_the_same(folder):
     first = run(folder, 2, 192)
     longer = spawn(folder, "fit", "--config", first / "config.yaml", "--trainer.max_epochs=2")
