@@ -15,13 +15,7 @@ from mnist_lightning.dropout import dropout
 
 
 class Perceptron(MNISTClassifier):
-    """One hidden layer, trained by stochastic gradient descent.
-
-    Args:
-        hidden: Units of the hidden layer.
-        learning_rate: Of the descent.
-        seed: Seed of the initial weights and of the dropout masks.
-    """
+    """One hidden layer of so many units, trained by stochastic gradient descent with a learning rate."""
 
     def __init__(self, hidden: int = 64, learning_rate: float = 0.1, seed: int = 0) -> None:
         super().__init__(hidden=hidden, learning_rate=learning_rate, seed=seed)
