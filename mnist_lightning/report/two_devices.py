@@ -81,10 +81,10 @@ def meetings(fits: Sequence[Fitted]) -> list[Meeting]:
     return found
 
 
-def second_devices(fits: Sequence[Fitted]) -> list[dict[str, Any]]:
+def second_devices(pairs: Sequence[Meeting]) -> list[dict[str, Any]]:
     """What a second GPU, or a second process, costs and saves, wherever one and two can be compared."""
     found = []
-    for pair in meetings(fits):
+    for pair in pairs:
         kind = pair.one.setup[2:]
         if (pair.one.setup, pair.two.setup) == (f"1x{kind}", f"2x{kind}"):
             one, two, most = pair.one, pair.two, max(pair.one.steps)

@@ -34,6 +34,7 @@ def write(out: Path, runs: Sequence[Run]) -> None:
     by_column = dict(labelled(runs))
     networks = {column: _network(by_column[column]) for column in dict.fromkeys(table.column)}
     fits = fitted(table)
+    pairs = meetings(fits)
     drawn = _draw(out, table, fits, by_column, networks)
     templates = Environment(
         loader=PackageLoader("mnist_lightning.report", "."),
@@ -45,8 +46,8 @@ def write(out: Path, runs: Sequence[Run]) -> None:
         "runs": runs,
         "table": table,
         "fits": fits,
-        "meetings": meetings(fits),
-        "second_devices": second_devices(fits),
+        "meetings": pairs,
+        "second_devices": second_devices(pairs),
         "page": page,
         "paper": paper,
         "command": command(*sys.argv[1:]),
