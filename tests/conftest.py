@@ -48,6 +48,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
     return run
 
 
+def noise(said: str) -> list[str]:
+    """The lines that a run without a fault should not say. torch's advice against Python 3.13.0 is the user's to read."""
+    signs = ("Warning", "Tip", "Seed set")
+    lines = [line for line in said.splitlines() if any(sign in line for sign in signs)]
+    return [line for line in lines if "Consider upgrading to Python" not in line]
+
+
 def spawn(folder: Path, *args: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m mnist_lightning` in a folder, for so many seconds at most."""
     process = subprocess.Popen(

@@ -64,7 +64,7 @@ def test_fit_leaves_a_whole_run(command, capsys):
     assert all([step for step, _ in curves[tag]] == [1, 2, 3] for tag in BY_EPOCH)
     assert [step for step, _ in curves["seconds/fit"]] == [3]
     seconds = [value for _, value in curves["seconds/epoch"]]
-    assert sum(seconds) <= curves["seconds/fit"][0][1] < sum(seconds) + 2
+    assert sum(seconds) <= curves["seconds/fit"][0][1]
     for tag, whole in (("train/accuracy", 4000), ("val/accuracy", 1000)):
         for _, accuracy in curves[tag]:
             assert accuracy * whole == pytest.approx(round(accuracy * whole), abs=1e-2)

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import os
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -51,10 +50,11 @@ def mirror(monkeypatch):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.asked = []
+    server.asked, server.over = [], threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
     yield server
+    server.over.set()
     server.shutdown()
     server.server_close()
 
@@ -176,7 +176,7 @@ def cut_short(handler, body):
 
 
 def stay_silent(handler, body):
-    time.sleep(3)
+    handler.server.over.wait()
 
 
 def talk_nonsense(handler, body):
@@ -192,9 +192,8 @@ def count_wrongly(handler, body):
 def trickle(handler, body):
     handler.send_response(200)
     handler.end_headers()
-    for byte in body:
-        handler.wfile.write(bytes([byte]))
-        time.sleep(0.1)
+    while not handler.server.over.wait(0.1):
+        handler.wfile.write(b"0")
 
 
 @pytest.mark.parametrize("answer", [refuse, other_bytes, cut_short, stay_silent, talk_nonsense, count_wrongly, trickle])
@@ -203,10 +202,13 @@ def test_a_bad_mirror_costs_bounded_time_and_no_file(tmp_path, raw, mirror, monk
     monkeypatch.setattr(mnist_files, "FETCH_WITHIN", 1)
     (raw / FIRST).unlink()
     mirror.answer = answer
-    begin = time.monotonic()
+    minute = threading.Timer(60, mirror.over.set)  # a slow mirror would go on for so long
+    minute.daemon = True
+    minute.start()
     with pytest.raises(MissingFilesError, match=f"{FIRST} is missing"):
         ensure_files(str(tmp_path))
-    assert time.monotonic() - begin < 3
+    assert not mirror.over.is_set()
+    minute.cancel()
     assert contents(raw) == {name: content for name, content in CONTENT.items() if name != FIRST}
 
 

@@ -25,6 +25,14 @@ def test_advertising_is_silent_and_news_is_not(caplog, message, shown):
     assert (message in caplog.messages) is shown
 
 
+def test_the_compilers_debug_lines_do_not_bury_a_failure(caplog):
+    logger = logging.getLogger("torch._inductor.debug_lines")
+    logger.setLevel(logging.DEBUG)
+    logger.debug("a graph of a hundred lines")
+    logger.warning("news")
+    assert caplog.messages == ["news"]
+
+
 def test_warnings_about_the_users_settings_show():
     code = (
         "import warnings\nfrom mnist_lightning.views.console import silence_noise\nsilence_noise()\n"

@@ -87,6 +87,34 @@ def test_a_disturbed_pass_over_the_data_makes_no_part_negative(now):
     assert sum(parts.medians().values()) == 8.0
 
 
+def test_the_parts_are_those_of_one_epoch():
+    """The medians of the parts, 4 s, 4 s and 5 s, would be longer than any step."""
+    parts = StepParts()
+    for step, forward, backward, optimizer in ((10.0, 1.0, 4.0, 5.0), (11.0, 4.0, 1.0, 5.5), (12.0, 5.0, 5.0, 0.0)):
+        seconds = {"forward": forward, "backward": backward, "optimizer": optimizer, "exchange": 0.0, "step": step}
+        parts.epochs.append(seconds)
+    assert parts.medians() == {
+        "forward": 4.0,
+        "backward": 1.0,
+        "optimizer": 5.5,
+        "exchange": 0.0,
+        "data": 0.0,
+        "trainer": 0.5,
+    }
+
+
+def test_a_long_wait_for_gradients_makes_no_part_negative(now):
+    parts, trainer = StepParts(), make_trainer(now)
+    parts.on_train_start(trainer, None)
+    clock = {"backward_comm_time": 9e9, "backward_compute_comm_overlap_time": 2e9}
+    parts.ddp = SimpleNamespace(_get_ddp_logging_data=lambda: clock)
+    train(parts, trainer, now)
+    spent = parts.medians()
+    # The one step of two that was looked at waited 7 s; both have 4 s of backward on average.
+    assert (spent["backward"], spent["exchange"]) == (0.0, 4.0)
+    assert sum(spent.values()) == 8.0
+
+
 def test_a_gpu_is_not_timed_from_its_host(now):
     parts, trainer = StepParts(), make_trainer(now, "meta")
     parts.on_train_start(trainer, None)
@@ -103,7 +131,6 @@ def test_a_fit_records_where_its_steps_went(command, tmp_path):
     assert spent.keys() == {"forward", "backward", "optimizer", "exchange", "data", "trainer"}
     assert spent["exchange"] == 0 and all(spent[name] > 0 for name in ("forward", "backward", "optimizer"))
     assert spent["data"] >= 0 and spent["trainer"] >= 0
-    assert sum(spent.values()) * 9 == pytest.approx(summary["by_epoch"]["seconds/train_epoch"][0], abs=0.05)
     assert summary["neighbours"].keys() == {"other_cores", "stolen_cores"}
 
 

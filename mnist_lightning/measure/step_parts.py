@@ -70,7 +70,8 @@ class StepParts(Callback):
         if not self.watches:
             return
         mean = {name: seconds / self.steps for name, seconds in self.seconds.items()}
-        mean["exchange"] = statistics.fmean(self.waits) if self.waits else 0.0
+        # Not all steps are looked at, and those may have waited longer than the others.
+        mean["exchange"] = min(statistics.fmean(self.waits), mean["backward"]) if self.waits else 0.0
         mean["backward"] -= mean["exchange"]
         mean["step"] = ((self.trained or perf_counter()) - self.begin) / self.steps
         self.epochs.append(mean)
@@ -82,12 +83,12 @@ class StepParts(Callback):
             self.data = (perf_counter() - begin) / steps
 
     def medians(self) -> dict[str, float]:
-        """Seconds of a step by part, the median over the epochs; empty where nothing was recorded."""
+        """Seconds of a step by part, of the epoch whose steps took the median time; empty where nothing was recorded."""
         if not self.epochs:
             return {}
-        parts = {name: statistics.median(epoch[name] for epoch in self.epochs) for name in self.epochs[0]}
-        step = parts.pop("step")
-        rest = max(step - sum(parts.values()), 0.0)
+        # One epoch, since medians of each part would not add up to a step.
+        parts = dict(sorted(self.epochs, key=lambda epoch: epoch["step"])[(len(self.epochs) - 1) // 2])
+        rest = max(parts.pop("step") - sum(parts.values()), 0.0)  # below 0 by rounding only
         # The pass over the data was taken at another moment than the steps, and may have been disturbed.
         parts["data"] = min(self.data, rest)
         return {**parts, "trainer": rest - parts["data"]}
