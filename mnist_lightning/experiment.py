@@ -19,6 +19,8 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from mnist_lightning.callbacks import StopSignals, WallClock
 from mnist_lightning.durability.checkpoint_file import CheckpointFile
 from mnist_lightning.durability.heartbeat import Heartbeat
+from mnist_lightning.measure.calibration import Calibration
+from mnist_lightning.measure.energy import Energy
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
 from mnist_lightning.runs.folder import RunFolder
@@ -98,13 +100,16 @@ def callbacks(
         checkpoint: Whether to save the last epoch.
     """
     clock, warm_up, neighbours, parts = WallClock(), WarmUp(), Neighbours(), StepParts()
-    record = RunRecord(clock, warm_up, neighbours, parts)
+    calibration, energy = Calibration(), Energy()
+    record = RunRecord(clock, warm_up, calibration, neighbours, energy, parts)
     return [
         StopSignals(),  # sets the handlers before anything can wait
         Heartbeat(),  # knows the other processes before anything waits for them
         RunFolder(loggers),  # the folder is there before anything is written to it
+        calibration,  # measures the machine before the record tells it, and before the warm-up
         warm_up,  # compiles before the clock starts
         neighbours,  # starts after the warm-up, as the clock does
+        energy,  # counts what the clock times
         parts,  # its hooks are in place before the first step
         *([FitProgress()] if progress else []),
         clock,

@@ -22,6 +22,7 @@ METRICS = {
     *("seconds/fit", "seconds/warm_up"),
 }
 FINAL = {"summary/test_accuracy", "summary/test_loss", "summary/seconds_fit", "summary/images_per_second"}
+FINAL |= {"summary/fp32_gflops"}  # of the machine
 SESSION = "_hparams_/session_start_info"
 
 
@@ -83,6 +84,8 @@ def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
     assert final["summary/test_accuracy"].value == pytest.approx(metrics["val/accuracy"])
     assert final["summary/test_loss"].value == pytest.approx(metrics["val/loss"])
     assert final["summary/seconds_fit"].value == pytest.approx(metrics["seconds/fit"])
+    gflops = summary["calibration"]["after"]["fp32_gflops"]
+    assert final["summary/fp32_gflops"].value == pytest.approx(gflops)
     rate = summary["median"]["images_per_second"]
     assert final["summary/images_per_second"].value == pytest.approx(rate)
     # The file of the run's own hyperparameters is not the table's.
@@ -120,7 +123,7 @@ def test_pictures_texts_and_graph_are_there(run, events):
         if tag.endswith("/text_summary")
     }
     assert set(texts) == {"machine", "command", "config"}
-    assert "| processor | " in texts["machine"] and "| torch | " in texts["machine"]
+    assert all(f"| {name} | " in texts["machine"] for name in ("processor", "torch", "pinning", "fp32_gflops"))
     command = shlex.split(texts["command"].replace("\\\n", " "))
     assert command[:5] == ["python", "-m", "mnist_lightning", "fit", "--data.source=sample"]
     indented = "\n".join(line[4:] for line in texts["config"].splitlines())

@@ -11,6 +11,8 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.measure.calibration import RATES
+from mnist_lightning.measure.machine import training_code
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.runs.summary import write_summary
 
@@ -30,7 +32,7 @@ SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
 AT_THE_END = {
     *("seconds/fit", "seconds/warm_up"),
-    *(f"summary/{name}" for name in ("test_accuracy", "test_loss", "seconds_fit", "images_per_second")),
+    *(f"summary/{name}" for name in ("test_accuracy", "test_loss", "seconds_fit", "images_per_second", "fp32_gflops")),
 }
 
 
@@ -85,7 +87,13 @@ def test_fit_leaves_a_whole_run(command, capsys):
     assert (summary["setup"], summary["batch_size"], summary["seed"]) == ("1xcpu", 480, 0)
     assert (summary["epochs"], summary["steps"]) == (3, 27)
 
+    rates = summary["calibration"]
+    assert set(rates) == {"before", "after"} and set(rates["before"]) == set(rates["after"]) == set(RATES)
+    assert min(*rates["before"].values(), *rates["after"].values()) > 0
+    assert summary["neighbours"]["own_cores"] > 0
+    assert summary["machine"]["code"] == training_code()
     hparams = yaml.safe_load((run / "hparams.yaml").read_text())
+    assert hparams["calibration"]["before"] == rates["before"]
     assert (hparams["data"], hparams["train_images"], hparams["test_images"]) == ("sample", 4000, 1000)
     assert hparams["data_fingerprint"] == summary["data_fingerprint"] != ""
     assert hparams["machine"]["threads"] == torch.get_num_threads()

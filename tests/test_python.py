@@ -97,8 +97,10 @@ def test_the_callbacks_are_in_their_order():
         "StopSignals",
         "Heartbeat",
         "RunFolder",
+        "Calibration",
         "WarmUp",
         "Neighbours",
+        "Energy",
         "StepParts",
         "FitProgress",
         "WallClock",
@@ -108,7 +110,7 @@ def test_the_callbacks_are_in_their_order():
     ]
     mine = Callback()
     given = experiment.with_callbacks(mine, [], progress=False)
-    assert [type(each).__name__ for each in given] == ["Callback", *names[:6], *names[7:10]]
+    assert [type(each).__name__ for each in given] == ["Callback", *names[:8], *names[9:12]]
 
 
 def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, monkeypatch):
@@ -117,7 +119,7 @@ def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, 
     callbacks = experiment.callbacks()
     for callback in callbacks:
         name = type(callback).__name__
-        for hook in ("on_train_start", "on_train_epoch_end", "on_fit_end"):
+        for hook in ("on_fit_start", "on_train_start", "on_train_epoch_end", "on_train_end", "on_fit_end"):
             if hook in vars(type(callback)):
                 told = getattr(callback, hook)
 
@@ -128,11 +130,19 @@ def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, 
                 monkeypatch.setattr(callback, hook, call)
     trainer = Trainer(**experiment.trainer_settings(max_epochs=1, accelerator="cpu"), callbacks=callbacks)
     trainer.fit(*small())
+    prepared = [name for hook, name in order if hook == "on_fit_start"]
+    assert prepared.index("Calibration") < prepared.index("RunRecord")  # which logs the rates
     starts = [name for hook, name in order if hook == "on_train_start"]
     assert starts[-2:] == ["WallClock", "ModelCheckpoint"]  # which Lightning puts last; it notes the time
     assert {"WarmUp", "StepParts", "FitProgress", "Neighbours"} <= set(starts)
     ends = [name for hook, name in order if hook == "on_train_epoch_end"]
     assert ends.index("StepParts") < ends.index("WallClock") < ends.index("ModelCheckpoint")
+    stops = [name for hook, name in order if hook == "on_train_end"]
+    assert stops.index("Calibration") < stops.index("Board")  # whose row has a rate
+    clocks = [place for place, (_, name) in enumerate(order) if name == "WallClock"]
+    calibrations = [place for place, (_, name) in enumerate(order) if name == "Calibration"]
+    # Before the clock starts, and after its last reading.
+    assert len(calibrations) == 2 and calibrations[0] < clocks[0] and clocks[1] < calibrations[1]
     assert order[-1] == ("on_fit_end", "RunRecord")
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,33 @@ import torch
 import mnist_lightning
 
 PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics")
+# What a training step runs: two runs with the same text of these files may be compared, whatever else a commit changed.
+TRAINING = ("model.py", "dropout.py", "data.py", "sampler.py", "callbacks.py", "experiment.py", "speed/*.py")
+LSCPU = {  # lscpu's name, ours
+    "Model name": "processor",
+    "CPU family": "family",
+    "Model": "model",
+    "Stepping": "stepping",
+    "Hypervisor vendor": "hypervisor",
+    "L1d cache": "cache_l1d",
+    "L2 cache": "cache_l2",
+    "L3 cache": "cache_l3",
+}
+# Vector extensions that matter to products of matrices, x86's and ARM's, the narrow ones first.
+VECTORS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_bf16",
+    "asimd",
+    "sve",
+    "sve2",
+    "bf16",
+)
+PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
 def describe_machine(device: torch.device, precision: str, load: float) -> dict[str, str | int | float]:
@@ -23,10 +51,12 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
         precision: Lightning's name of the precision.
         load: The machine's load average over the last minute, read before the run.
     """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 0))
     machine: dict[str, str | int | float] = {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        **_processor(),
+        "cores": len(cores),
         "threads": torch.get_num_threads(),
+        "pinning": _pinning(cores),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -34,6 +64,7 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
         "precision": precision,
         "load_before": round(load, 2),
         "commit": _commit(),
+        "code": training_code(),
     }
     if device.type == "cuda":
         machine |= {
@@ -46,13 +77,34 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
     return machine
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def _processor() -> dict[str, str | int | float]:
+    """The processor by lscpu, or by its name alone where there is none; the clock where the system tells it."""
+    told = dict(line.split(":", 1) for line in _output("lscpu").splitlines() if ":" in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    found: dict[str, str | int | float] = {ours: told[name] for name, ours in LSCPU.items() if told.get(name)}
+    flags = told.get("Flags", "").split()
+    vectors = [name for name in VECTORS if name in flags]
+    clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return {
+        "processor": platform.processor() or platform.machine(),
+        **found,
+        "vectors": " ".join(vectors) or torch.backends.cpu.get_cpu_capability(),
+        **({"clock_mhz": round(clock.max or clock.current)} if clock else {}),
+    }
+
+
+def _pinning(cores: list[int]) -> str:
+    """Which of the machine's cores the process may use, and what the environment says of its threads."""
+    told = [f"{name}={os.environ[name]}" for name in PINNING if name in os.environ]
+    every = len(cores) == os.cpu_count()
+    return ", ".join(["none" if every else f"cores {' '.join(map(str, cores))}", *told])
+
+
+def training_code() -> str:
+    """A fingerprint of the code that trains."""
+    package = Path(mnist_lightning.__file__).parent
+    files = sorted(path for pattern in TRAINING for path in package.glob(pattern))
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def _commit() -> str:
@@ -69,6 +121,8 @@ def _output(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
     try:
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=10, env={**os.environ, "LC_ALL": "C"}
+        ).stdout.strip()
     except subprocess.TimeoutExpired:
         return ""

@@ -25,7 +25,11 @@ class Neighbours(Callback):
         wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
         # The kernel counts in hundredths of a second, so the difference may be negative for a short run.
         other = max(busy - own, 0.0) / wall
-        self.cores = {"other_cores": round(other, 2), "stolen_cores": round(stolen / wall, 2)}
+        self.cores = {
+            "own_cores": round(own / wall, 3),
+            "other_cores": round(other, 3),
+            "stolen_cores": round(stolen / wall, 3),
+        }
 
     @staticmethod
     def _seconds(trainer: Trainer) -> torch.Tensor:

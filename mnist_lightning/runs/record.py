@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import data_module
+from mnist_lightning.measure.calibration import Calibration
+from mnist_lightning.measure.energy import Energy
 from mnist_lightning.measure.machine import describe_machine
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
@@ -28,12 +30,23 @@ class RunRecord(Callback):
     Args:
         clock: The times by epoch.
         warm_up: The seconds before the clock started.
+        calibration: The rates of the machine.
         neighbours: The cores that other programs kept busy.
+        energy: What the processors consumed.
         parts: Where a step's time went.
     """
 
-    def __init__(self, clock: WallClock, warm_up: WarmUp, neighbours: Neighbours, parts: StepParts) -> None:
+    def __init__(
+        self,
+        clock: WallClock,
+        warm_up: WarmUp,
+        calibration: Calibration,
+        neighbours: Neighbours,
+        energy: Energy,
+        parts: StepParts,
+    ) -> None:
         self.clock, self.warm_up, self.neighbours, self.parts = clock, warm_up, neighbours, parts
+        self.calibration, self.energy = calibration, energy
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.record: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
@@ -55,6 +68,7 @@ class RunRecord(Callback):
             "test_images": len(data.test_digits),
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "machine": describe_machine(trainer.strategy.root_device, str(trainer.precision), self.load),
+            "calibration": {"before": self.calibration.before},
         }
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
@@ -103,7 +117,9 @@ class RunRecord(Callback):
         seconds = {"seconds/fit": self.clock.fit, "seconds/warm_up": self.warm_up.seconds}
         return {
             **self.record,
+            "calibration": {"before": self.calibration.before, "after": self.calibration.after},
             "neighbours": self.neighbours.cores,
+            "joules": self.energy.joules,
             "command": command_line(),
             "resumed": self.clock.resumed,
             "epochs": trainer.current_epoch,

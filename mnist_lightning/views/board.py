@@ -88,7 +88,8 @@ class Board(Callback):
             self._write_row(logger, trainer)
 
     def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
-        rows = [f"| {name} | {value} |" for name, value in self.record.record["machine"].items()]
+        told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
+        rows = [f"| {name} | {value} |" for name, value in told.items()]
         writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
         # One line for each option, since the page cuts off long lines.
         writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
@@ -110,6 +111,7 @@ class Board(Callback):
             if f"val/{name}" in metrics
         }
         came_of_it["summary/seconds_fit"] = self.clock.fit
+        came_of_it["summary/fp32_gflops"] = self.record.calibration.after["fp32_gflops"]
         came_of_it["summary/images_per_second"] = self.clock.medians()["images_per_second"]
         before = dict(logger.hparams)
         logger.log_hyperparams(settings, came_of_it, step=trainer.current_epoch)

@@ -1,0 +1,80 @@
+"""What the machine gives at this moment, since its name does not say how fast it is."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+SECONDS = 0.06  # of each measurement; three of them before a run and three after it stay under a second
+LEAST = 3  # repetitions, however slow the machine is
+SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices: more than a GPU's launch, less than a processor's cache
+COPIED = 64 << 20  # bytes; more than most caches hold
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """GFLOP/s of a matrix product, with all threads of this process: the best of short repetitions."""
+    side = SIDE.get(device.type, 2048)
+    one = torch.ones(side, side, dtype=dtype, device=device)
+    out = torch.empty_like(one)
+    return 2 * side**3 / _least_seconds(lambda: torch.mm(one, one, out=out), device) / 1e9
+
+
+def copy_rate(device: torch.device) -> float:
+    """GB/s read and written in a copy within the device's memory: the best of short repetitions."""
+    source = torch.ones(COPIED, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    return 2 * COPIED / _least_seconds(lambda: target.copy_(source), device) / 1e9
+
+
+RATES: dict[str, Callable[[torch.device], float]] = {
+    "fp32_gflops": lambda device: product_rate(device, torch.float32),
+    "bf16_gflops": lambda device: product_rate(device, torch.bfloat16),
+    "copy_gb_per_second": copy_rate,
+}
+
+
+def _least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The shortest repetition: other programs only ever make one longer."""
+    work()  # chooses kernels, and touches the memory
+    least, count, end = float("inf"), 0, perf_counter() + SECONDS
+    while count < LEAST or perf_counter() < end:
+        _wait_for(device)
+        begin = perf_counter()
+        work()
+        _wait_for(device)
+        least, count = min(least, perf_counter() - begin), count + 1
+    return least
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Calibration(Callback):
+    """The rates of the machine before and after a fit, outside its clock.
+
+    All processes measure at the same time, and their rates are added. A run uses all its processes at once, each with its
+    own threads, and they share the memory and the processor's clock: what one measures while the others wait, the run
+    never has.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[str, float] = {}
+        self.after: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.before = self._rates(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.after = self._rates(trainer)
+
+    @staticmethod
+    def _rates(trainer: Trainer) -> dict[str, float]:
+        strategy, found = trainer.strategy, {}
+        for name, rate in RATES.items():
+            strategy.barrier()
+            own = torch.tensor(rate(strategy.root_device), device=strategy.root_device)
+            found[name] = round(strategy.reduce(own, reduce_op="sum").item(), 1)
+        return found
