@@ -23,6 +23,7 @@ from mnist_lightning.measure.calibration import Calibration
 from mnist_lightning.measure.energy import Energy
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
+from mnist_lightning.runs.epochs import WholeEpochs
 from mnist_lightning.runs.folder import RunFolder
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.speed.warm_up import WarmUp
@@ -42,6 +43,8 @@ CHECKPOINT: dict[str, Any] = {
     "filename": "{epoch:02d}",
     # A file of the same epoch that is there already is replaced.
     "enable_version_counter": False,
+    # Also of an epoch without validation.
+    "save_on_train_epoch_end": True,
 }
 
 
@@ -113,6 +116,7 @@ def callbacks(
         parts,  # its hooks are in place before the first step
         *([FitProgress()] if progress else []),
         clock,
+        WholeEpochs(),  # ends a fit that has gone wrong when the clock has been read, and before anything is saved
         record,  # reads the clock; logs what ran before the board shows it
         Board(record, clock),
         *([ModelCheckpoint(**CHECKPOINT)] if checkpoint else []),  # Lightning moves it to the end in any case

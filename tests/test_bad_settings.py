@@ -45,7 +45,12 @@ class Payload:
         ([*FIT, "--trainer.max_epochs=-5"], "max_epochs"),
         ([*FIT, "--trainer.val_check_interval=3"], "trainer.val_check_interval is 3"),
         ([*FIT, "--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches is 0"),
-        ([*FIT, "--checkpoint.monitor=foo", "--trainer.max_epochs=1"], "monitor='foo'"),
+        ([*FIT, "--checkpoint.monitor=foo"], "checkpoint.monitor is foo"),
+        ([*FIT, "--checkpoint.every_n_epochs=2"], "checkpoint.every_n_epochs is 2"),
+        ([*FIT, "--checkpoint.filename=../{epoch}"], "checkpoint.filename is ../{epoch}"),
+        ([*FIT, "--checkpoint.dirpath=elsewhere"], "checkpoint.dirpath is elsewhere"),
+        ([*FIT, "--trainer.max_steps=0"], "trainer.max_steps is 0"),
+        ([*FIT, "--trainer.limit_train_batches=0"], "trainer.limit_train_batches is 0"),
         ([*FIT, "--trainer.limit_train_batches=0.00001"], "limit_train_batches"),
         ([*FIT, "--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
         ([*FIT, "--trainer.max_epochs=many"], "trainer.max_epochs"),
@@ -188,11 +193,9 @@ def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
 
 
 def test_checkpoints_that_training_cannot_go_on_from_are_refused(command, capsys):
-    steps = [
-        "--checkpoint.every_n_train_steps=4",
-        "--checkpoint.save_top_k=-1",
-        "--checkpoint.filename={step}",
-    ]
+    own = {"every_n_train_steps": 4, "save_top_k": -1, "filename": "{step}"}
+    steps = ["--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint"]
+    steps += [f"--trainer.callbacks.{name}={value}" for name, value in own.items()]
     assert command(*FIT, "--trainer.max_epochs=1", *steps) == 0
     run = Path("logs/1xcpu/batch_size=0480/seed=0/version_0")
     summary = (run / "summary.json").read_bytes()

@@ -44,10 +44,17 @@ def last(folder: Path, setup: str = "1xcpu") -> Path:
     return run(folder, setup=setup) / "checkpoints" / "last.ckpt"
 
 
+def end_of_epoch(epoch: int) -> dict[str, object]:
+    """What a checkpoint holds that training can go on from, as far as a save looks at it."""
+    progress = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch + 1, "completed": epoch}
+    loop = {"epoch_progress": {"current": progress}, "epoch_loop.batch_progress": {"is_last_batch": True}}
+    return {"epoch": epoch, "loops": {"fit_loop": loop}}
+
+
 @pytest.mark.parametrize("fails", ["write_bytes", "replace", "symlink_to", "second replace"])
 def test_last_ckpt_is_whole_wherever_a_save_is_cut_off(tmp_path, monkeypatch, fails):
-    files = CheckpointFile()
-    files.save_checkpoint({"epoch": 0}, tmp_path / "epoch=00.ckpt")
+    files, folder = CheckpointFile(), tmp_path / "checkpoints"
+    files.save_checkpoint(end_of_epoch(0), folder / "epoch=00.ckpt")
 
     class Cut(BaseException):
         pass
@@ -65,17 +72,17 @@ def test_last_ckpt_is_whole_wherever_a_save_is_cut_off(tmp_path, monkeypatch, fa
     with monkeypatch.context() as patch:
         patch.setattr(place, fails.split()[-1], cut)
         with pytest.raises(Cut):
-            files.save_checkpoint({"epoch": 1}, tmp_path / "epoch=01.ckpt")
-    assert torch.load(tmp_path / "last.ckpt") == {"epoch": 0}
-    files.save_checkpoint({"epoch": 1}, tmp_path / "epoch=01.ckpt")
-    assert torch.load(tmp_path / "last.ckpt") == {"epoch": 1}
-    assert os.readlink(tmp_path / "last.ckpt") == "epoch=01.ckpt"
-    assert {path.name for path in tmp_path.iterdir()} == {"epoch=00.ckpt", "epoch=01.ckpt", "last.ckpt"}
+            files.save_checkpoint(end_of_epoch(1), folder / "epoch=01.ckpt")
+    assert torch.load(folder / "last.ckpt") == end_of_epoch(0)
+    files.save_checkpoint(end_of_epoch(1), folder / "epoch=01.ckpt")
+    assert torch.load(folder / "last.ckpt") == end_of_epoch(1)
+    assert os.readlink(folder / "last.ckpt") == "epoch=01.ckpt"
+    assert {path.name for path in folder.iterdir()} == {"epoch=00.ckpt", "epoch=01.ckpt", "last.ckpt"}
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
-    files = CheckpointFile()
-    files.save_checkpoint({"epoch": 0}, tmp_path / "epoch=00.ckpt")
+    files, folder = CheckpointFile(), tmp_path / "checkpoints"
+    files.save_checkpoint(end_of_epoch(0), folder / "epoch=00.ckpt")
 
     def full(path, content):
         with path.open("wb") as file:
@@ -84,9 +91,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(tmp_path, monkeyp
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(SettingError, match="epoch=01.ckpt cannot be written .No space left on device"):
-        files.save_checkpoint({"epoch": 1}, tmp_path / "epoch=01.ckpt")
-    assert torch.load(tmp_path / "last.ckpt") == {"epoch": 0}
-    assert {path.name for path in tmp_path.iterdir()} == {"epoch=00.ckpt", "last.ckpt"}
+        files.save_checkpoint(end_of_epoch(1), folder / "epoch=01.ckpt")
+    assert torch.load(folder / "last.ckpt") == end_of_epoch(0)
+    assert {path.name for path in folder.iterdir()} == {"epoch=00.ckpt", "last.ckpt"}
 
 
 @pytest.mark.parametrize(("sent", "code", "name"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])

@@ -104,13 +104,14 @@ def test_the_callbacks_are_in_their_order():
         "StepParts",
         "FitProgress",
         "WallClock",
+        "WholeEpochs",
         "RunRecord",
         "Board",
         "ModelCheckpoint",
     ]
     mine = Callback()
     given = experiment.with_callbacks(mine, [], progress=False)
-    assert [type(each).__name__ for each in given] == ["Callback", *names[:8], *names[9:12]]
+    assert [type(each).__name__ for each in given] == ["Callback", *names[:8], *names[9:13]]
 
 
 def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, monkeypatch):

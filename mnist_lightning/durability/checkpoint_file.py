@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from mnist_lightning.runs.layout import LAST
 class CheckpointFile(TorchCheckpointIO):
     """Writes a checkpoint to a temporary file beside its place, renames it, and then points `last.ckpt` to it.
 
-    Lightning writes to the system's temporary folder, which may be on another disk, and removes `last.ckpt` before it
+    `last.ckpt` is the newest checkpoint that training can go on from; others, which a user's callbacks may write, never
+    take its place. Lightning writes to the system's temporary folder, which may be on another disk, and removes `last.ckpt` before it
     makes the new one; a kill between the two steps leaves no `last.ckpt`.
     """
 
@@ -33,13 +35,23 @@ class CheckpointFile(TorchCheckpointIO):
             file.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content.getbuffer())
             os.replace(part, file)
-            if file.name != LAST.name:
+            if file.parent.name == LAST.parent.name and file.name != LAST.name and ends_an_epoch(checkpoint):
                 _point(file.with_name(LAST.name), file)
         except OSError as error:
             _remove(part)
             raise SettingError(
                 f"The checkpoint {file} cannot be written ({error.strerror}): see to the disk and the folder."
             ) from error
+
+
+def ends_an_epoch(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written at the end of an epoch with all that training goes on from, not weights alone."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    try:
+        epoch, batch = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
+        return batch["is_last_batch"] and epoch["ready"] == epoch["started"] == epoch["processed"]
+    except (KeyError, TypeError):
+        return False
 
 
 def _point(link: Path, file: Path) -> None:

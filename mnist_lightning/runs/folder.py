@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.epochs import DivergedError
 from mnist_lightning.runs.from_python import default_loggers, refuse_bad_start, settings_of
 from mnist_lightning.runs.jobs import JOB, job_name
 from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_of_checkpoint
@@ -92,7 +93,10 @@ class RunFolder(Callback):
             # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
             csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
             other = ["--trainer.logger=TensorBoardLogger"] if csv else []
-            exception.add_note(f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}")
+            go_on = f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}"
+            # To go on would diverge again.
+            kept = f"The checkpoint before it is {run / LAST}."
+            exception.add_note(kept if isinstance(exception, DivergedError) else go_on)
             return
         if self.made:
             for logger in trainer.loggers:

@@ -114,6 +114,7 @@ class RunRecord(Callback):
             name: [self.validations.get(epoch, {}).get(name) for epoch in range(trainer.current_epoch)]
             for name in VALIDATION
         }
+        last = {name: value for name, value in self._last_metrics().items() if name not in VALIDATION}
         seconds = {"seconds/fit": self.clock.fit, "seconds/warm_up": self.warm_up.seconds}
         return {
             **self.record,
@@ -124,11 +125,15 @@ class RunRecord(Callback):
             "resumed": self.clock.resumed,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "metrics": {**self._last_metrics(), **seconds},
+            "metrics": {**last, **self.last_validation(), **seconds},
             "median": self.clock.medians(),
             "by_epoch": self.clock.by_epoch() | validated,
             "step_seconds": self.parts.medians(),
         }
+
+    def last_validation(self) -> dict[str, float]:
+        """Loss and accuracy of the last weights; empty if the last epoch had no validation."""
+        return self.validations.get(self.trainer.current_epoch - 1, {})
 
     def _last_metrics(self) -> dict[str, float]:
         now = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}

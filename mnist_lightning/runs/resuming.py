@@ -11,6 +11,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 
+from mnist_lightning.durability.checkpoint_file import ends_an_epoch
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.jobs import follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.runs.layout import CONFIG, run_name, run_of_checkpoint
@@ -79,7 +80,7 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
             raise SettingError(
                 f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
             )
-        if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        if not ends_an_epoch(checkpoint):
             raise SettingError(f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch.")
     return checkpoint
 

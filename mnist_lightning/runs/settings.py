@@ -1,11 +1,14 @@
 """Checks the settings of a command before anything is made."""
 
+import inspect
 from argparse import ArgumentTypeError
 from pathlib import Path
 
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.experiment import CHECKPOINT
 from mnist_lightning.runs.jobs import follow_torchrun
 from mnist_lightning.runs.setups import refuse_unequal_shares, refuse_unsupported, resolve, setup_name
 from mnist_lightning.views.predictions import refuse_bad_place
@@ -29,11 +32,25 @@ def settle(config: Namespace, command: str) -> str:
     refuse_unequal_shares(config.data.batch_size, trainer.world_size)
     refuse_unsupported(config.trainer)
     images = config.data.get("images")
+    _keep_every_epoch(config.checkpoint)
     if command == "predict":
         refuse_bad_place(Path(config.predictions.path), images)
     elif images is not None:
         raise SettingError(f"data.images is {images}, but {command} reads MNIST: leave it out.")
     return setup_name(trainer)
+
+
+def _keep_every_epoch(settings: Namespace) -> None:
+    """Sees to it that each epoch's end is saved and that `last.ckpt` is the newest, whatever is kept beside it."""
+    for name, parameter in inspect.signature(ModelCheckpoint).parameters.items():
+        ours = CHECKPOINT.get(name, parameter.default)
+        free = {"save_top_k": (1, -1), "verbose": (True, False)}.get(name, (ours, parameter.default))
+        if settings[name] not in free:
+            raise SettingError(
+                f"checkpoint.{name} is {settings[name]}, but a run keeps the end of its newest epoch (with save_top_k -1, "
+                "of all epochs): leave it out, or add a ModelCheckpoint of your own to trainer.callbacks."
+            )
+        settings[name] = settings[name] if name in ("save_top_k", "verbose") else ours
 
 
 def seed(value: object) -> int:

@@ -50,7 +50,10 @@ def refuse_unsupported(settings: Namespace) -> None:
         SettingError: If one is given.
     """
     for name, refused, why in (
-        ("max_epochs", settings.max_epochs == 0, "which trains nothing: give a positive number"),
+        *(
+            (name, settings[name] == 0, "which trains nothing: give a positive number")
+            for name in ("max_epochs", "max_steps", "limit_train_batches")
+        ),
         ("overfit_batches", settings.overfit_batches, "which replaces our sampler: use trainer.limit_train_batches"),
         (
             "val_check_interval",

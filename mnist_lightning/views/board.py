@@ -55,6 +55,9 @@ class Board(Callback):
                 writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
             self._write_texts(writer, trainer)
 
+    def on_train_epoch_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
+        self.seen = []  # of an epoch before, whose weights were others
+
     def on_validation_epoch_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         self.seen = []
 
@@ -104,12 +107,8 @@ class Board(Callback):
         settings["precision"] = record["machine"]["precision"]
         if record["data"] != "mnist":
             settings["data"] = record["data"]  # a column that folders of real runs do not need
-        metrics = trainer.callback_metrics
-        came_of_it = {
-            f"summary/test_{name}": float(metrics[f"val/{name}"])
-            for name in ("accuracy", "loss")
-            if f"val/{name}" in metrics
-        }
+        validated = self.record.last_validation()
+        came_of_it = {f"summary/test_{name.removeprefix('val/')}": value for name, value in validated.items()}
         came_of_it["summary/seconds_fit"] = self.clock.fit
         came_of_it["summary/fp32_gflops"] = self.record.calibration.after["fp32_gflops"]
         came_of_it["summary/images_per_second"] = self.clock.medians()["images_per_second"]

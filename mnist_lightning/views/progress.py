@@ -19,6 +19,8 @@ class FitProgress(ProgressBar):
         super().__init__()
         self.enabled = True
         self.bar: tqdm | None = None
+        self.accuracy = "—"
+        self.ended = ""
 
     def enable(self) -> None:
         self.enabled = True
@@ -43,6 +45,8 @@ class FitProgress(ProgressBar):
             )
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._say_ended()
+        self.accuracy = "—"
         if self.bar is not None:
             self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
 
@@ -52,19 +56,28 @@ class FitProgress(ProgressBar):
         if self.bar is not None:
             self.bar.update()
 
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if "val/accuracy" in trainer.callback_metrics:
+            self.accuracy = f"{trainer.callback_metrics['val/accuracy']:.4f}"
+
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        accuracy = trainer.callback_metrics.get("val/accuracy")
-        shown = "—" if accuracy is None else f"{accuracy:.4f}"
         if self.bar is not None:
-            self.bar.set_postfix_str(f"val accuracy {shown}")
+            self.bar.set_postfix_str(f"val accuracy {self.accuracy}")
         elif self.enabled:
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: val accuracy {shown}", file=sys.stderr)
+            self.ended = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: val accuracy {self.accuracy}"
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._say_ended()
         self._close()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _say_ended(self) -> None:
+        """Tells the end of an epoch when its checkpoint is there, so that whoever reads it may stop the run."""
+        if self.ended:
+            print(self.ended, file=sys.stderr, flush=True)
+        self.ended = ""
 
     def _close(self) -> None:
         if self.bar is not None:
