@@ -17,6 +17,7 @@ from processes import in_folder, wait_for
 
 from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.errors import SettingError
+from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.paper import BATCH_SIZES
 from mnist_lightning.study import command as study
 from mnist_lightning.study.cells import Cell, grid
@@ -34,10 +35,17 @@ with open("ran", "a") as ran:
 if value["--data.batch_size"] == "13":
     sys.exit("error: data.batch_size 13 is unlucky.")
 run = pathlib.Path(value["--trainer.logger.init_args.save_dir"], pathlib.Path(value["--config"]).stem)
-run = run / f"batch_size={{int(value['--data.batch_size']):04d}}/seed={{value['--seed_everything']}}/version_0"
-run.mkdir(parents=True)
+run = run / f"batch_size={{int(value['--data.batch_size']):04d}}/seed={{value['--seed_everything']}}"
+run.mkdir(parents=True, exist_ok=True)
+there = [int(name.name.split("_")[1]) for name in run.glob("version_*")]
+run = run / f"version_{{max(there, default=-1) + 1}}"
+run.mkdir()
 metrics = {{"seconds/fit": 60.0, "seconds/warm_up": 0.0, "val/accuracy": 0.99, "val/loss": 0.03}}
-(run / "summary.json").write_text(json.dumps({{"metrics": metrics}}))
+machine = {{"precision": "32-true", "cores": 2}}
+others = float(pathlib.Path("others").read_text()) if pathlib.Path("others").exists() else 0.0
+neighbours = {{"own_cores": 2.0, "other_cores": others, "stolen_cores": 0.0}}
+summary = {{"metrics": metrics, "machine": machine, "neighbours": neighbours}}
+(run / "summary.json").write_text(json.dumps(summary))
 """
 
 
@@ -63,10 +71,10 @@ def test_dry_run_prints_the_commands_of_the_papers_grid(monkeypatch, capsys, tmp
     assert run(monkeypatch, "--config", "configs/paper.yaml", "--dry_run", "--logs", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 * 7 * 3
-    assert lines[4] == (
+    assert (
         "python -m mnist_lightning fit --config configs/1xgpu.yaml --data.source mnist --data.batch_size 64 "
         f"--seed_everything 0 --trainer.logger.init_args.save_dir {tmp_path}/paper"
-    )
+    ) in lines[:21]
     assert [line.split("--seed_everything ")[1][0] for line in lines] == ["0"] * 21 + ["1"] * 21 + ["2"] * 21
     assert list(tmp_path.iterdir()) == []
 
@@ -77,8 +85,84 @@ def test_any_setting_can_be_an_axis(monkeypatch, capsys):
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 3 * 3 * 3
     channels = [line[line.index("--model.channels") + 1] for line in lines]
-    assert channels[:9] == ["[16, 32]"] * 3 + ["[32, 64]"] * 3 + ["[64, 128]"] * 3
-    assert lines[0][-1] == "logs/architecture/model.channels=16-32/model.hidden=64"
+    assert sorted(channels[:9]) == ["[16, 32]"] * 3 + ["[32, 64]"] * 3 + ["[64, 128]"] * 3
+    assert "logs/architecture/model.channels=16-32/model.hidden=64" in [line[-1] for line in lines[:9]]
+
+
+def test_the_cells_of_a_seed_are_shuffled_by_a_recorded_seed():
+    def order(seed: int, shuffle: int) -> list[int]:
+        cells = grid(Path("logs/x"), [CONFIGS / "1xcpu.yaml"], BATCH_SIZES, [0, 1], {}, {}, shuffle)
+        return [cell.batch_size for cell in cells if cell.seed == seed]
+
+    assert order(0, 0) == order(0, 0)
+    orders = [order(seed, shuffle) for seed in (0, 1) for shuffle in (0, 1)]
+    assert all(sorted(each) == list(BATCH_SIZES) != each for each in orders)
+    assert len({tuple(each) for each in orders}) == 4
+
+
+def test_repeats_are_versions_of_one_run(fake_fit, monkeypatch, capsys):
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32, 64]"]
+    assert run(monkeypatch, *arguments, "--repeats=2", "--shuffle=3") == 0
+    assert sorted(fake_fit()) == ["32 0 1xcpu.yaml"] * 2 + ["64 0 1xcpu.yaml"] * 2
+    assert sorted(path.name for path in Path("logs/x").glob("*/batch_size=0032/*/version_*")) == [
+        "version_0",
+        "version_1",
+    ]
+    # The study's own file makes the same cells in the same order.
+    assert run(monkeypatch, "--config=logs/x/study.yaml") == 0
+    assert len(fake_fit()) == 4 and capsys.readouterr().out.count("finished before") == 4
+    assert yaml.safe_load(Path("logs/x/study.yaml").read_text())["shuffle"] == 3
+    assert run(monkeypatch, *arguments, "--repeats=3") == 0
+    assert len(fake_fit()) == 6
+
+
+def test_disturbed_cells_are_run_again_at_the_end(fake_fit, monkeypatch, capsys, tmp_path):
+    Path("others").write_text("0.11")  # more than 5 % of the two cores that a run uses
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]"]
+    assert run(monkeypatch, *arguments, "--retry=0") == 0
+    assert len(fake_fit()) == 1
+    assert run(monkeypatch, *arguments) == 0
+    assert len(fake_fit()) == 3
+    said = capsys.readouterr().out
+    assert (
+        said.count("again: 1xcpu, batch size 32, seed 0, since other programs kept 0.11 cores while it used 2.00") == 2
+    )
+    (cell,) = Path("logs/x").glob("*/*/*")
+    assert sorted(os.listdir(cell)) == ["disturbed_0", "disturbed_1", "settings.json", "version_2"]
+    # It is disturbed, but has been tried twice.
+    assert run(monkeypatch, *arguments) == 0
+    assert len(fake_fit()) == 3
+    Path("others").write_text("0.05")
+    assert run(monkeypatch, *arguments, "--retry=3") == 0
+    assert len(fake_fit()) == 4
+    assert "disturbed_2" in os.listdir(cell) and "version_3" in os.listdir(cell)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({}, 0),
+        ({"other_cores": 0.1}, 0),
+        ({"other_cores": 0.11}, 1),
+        ({"other_cores": 0.11, "stolen_cores": 0.2}, 2),
+        ({"after": 95.1}, 0),
+        ({"after": 94.9}, 1),
+        ({"after": 105.1}, 1),
+    ],
+)
+def test_what_disturbs_a_run(changes, reasons):
+    after = changes.get("after", 100.0)
+    summary = {
+        "machine": {"precision": "bf16-mixed", "cores": 4},
+        "neighbours": {"own_cores": 2.0, "other_cores": 0.0, "stolen_cores": 0.0, **changes},
+        "calibration": {
+            "before": {"fp32_gflops": 1.0, "bf16_gflops": 100.0},
+            "after": {"fp32_gflops": 50.0, "bf16_gflops": after},
+        },
+    }
+    assert len(disturbances(summary)) == reasons
+    # A run of before there was a calibration.
+    assert disturbances({"machine": {"precision": "32-true", "cores": 2}, "neighbours": {"other_cores": 0.06}}) == []
 
 
 def test_the_shipped_grids_are_made_of_what_is_there():
@@ -124,18 +208,21 @@ def test_bad_arguments_are_one_sentence(monkeypatch, capsys, tmp_path, arguments
 def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsys):
     arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xcpu.yaml]", "--seeds=[0, 1]"]
     assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1
-    assert fake_fit() == [
-        f"{size} {seed} {setup}.yaml" for seed in (0, 1) for size in (13, 32) for setup in ("1xcpu", "2xcpu")
-    ]
+    ran = fake_fit()
+    for seed, cells in ((0, ran[:4]), (1, ran[4:])):
+        assert sorted(cells) == [f"{size} {seed} {setup}.yaml" for size in (13, 32) for setup in ("1xcpu", "2xcpu")]
     said = capsys.readouterr().out
     failure = "1xcpu, batch size 13, seed 1: exit code 1: error: data.batch_size 13 is unlucky."
-    assert said.splitlines()[-2] == f"FAILED  {failure}"
-    assert "[3/8] 1xcpu, batch size 32, seed 0: 60.0 s, accuracy 0.9900, loss 0.03000; 5 left, about 5 min" in said
+    assert f"FAILED  {failure}" in said.splitlines()[-4:]
+    number = ran.index("32 0 1xcpu.yaml") + 1
+    cell = f"[{number}/8] 1xcpu, batch size 32, seed 0"
+    left = 8 - number
+    assert f"{cell}: 60.0 s, accuracy 0.9900, loss 0.03000; {left} left, about {left} min" in said
 
     # What has finished is not run again; what has failed is.
     assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1
     assert len(fake_fit()) == 12
-    assert "[3/8] 1xcpu, batch size 32, seed 0: finished before" in capsys.readouterr().out
+    assert f"{cell}: finished before" in capsys.readouterr().out
 
 
 def test_an_interrupted_cell_is_put_aside_and_run_from_its_start(fake_fit, monkeypatch):
@@ -173,12 +260,12 @@ def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, c
     arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xgpu.yaml]"]
     assert run(monkeypatch, *arguments, "--batch_sizes=[32, 64]") == 0
     assert capsys.readouterr().out.count("2xgpu") == 1
-    assert fake_fit() == ["32 0 1xcpu.yaml", "64 0 1xcpu.yaml"]
+    assert sorted(fake_fit()) == ["32 0 1xcpu.yaml", "64 0 1xcpu.yaml"]
 
 
 def test_a_study_without_validations_is_told(fake_fit, monkeypatch, capsys):
-    metrics = {"seconds/fit": 60.0, "seconds/warm_up": 0.0}
-    monkeypatch.setattr(Cell, "summary", lambda cell: {"metrics": metrics})
+    summary = {"metrics": {"seconds/fit": 60.0, "seconds/warm_up": 0.0}, "machine": {"precision": "32-true"}}
+    monkeypatch.setattr(Cell, "summary", lambda cell: summary)
     config = ["--setups", f"[{CONFIGS / '1xcpu.yaml'}]", "--batch_sizes=[32]"]
     assert run(monkeypatch, "--name=blind", *config) == 0
     assert "seed 0: 60.0 s, no validation" in capsys.readouterr().out
@@ -214,7 +301,8 @@ def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch,
 
     def again(fit: dict) -> str:
         """What the study says: one sentence if it refuses to go on."""
-        code = run(monkeypatch, "--name=x", f"--setups=[{config}]", "--batch_sizes=[480]", f"--fit={json.dumps(fit)}")
+        arguments = ["--name=x", f"--setups=[{config}]", "--batch_sizes=[480]", "--retry=0"]
+        code = run(monkeypatch, *arguments, f"--fit={json.dumps(fit)}")
         said = capsys.readouterr()
         assert code == (2 if said.err else 0)
         return said.err.removesuffix(": give the study another name, or remove that run.\n") or said.out

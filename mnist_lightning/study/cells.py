@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Cell:
         axes: The values of the study's further axes, by the setting's name.
         fit: Settings that all cells share, by name.
         study: The study's folder.
+        repeat: How many equal cells come before it. They are versions of one run: the same numbers, other times.
     """
 
     config: Path
@@ -35,6 +37,7 @@ class Cell:
     axes: tuple[tuple[str, Any], ...]
     fit: tuple[tuple[str, Any], ...]
     study: Path
+    repeat: int = 0
 
     @property
     def logs(self) -> Path:
@@ -70,10 +73,15 @@ class Cell:
         axes = "".join(f", {name} {_plain(value)}" for name, value in self.axes)
         return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{axes}"
 
-    def finished(self) -> Path | None:
-        """The folder of its finished run, the newest if there are several."""
+    def runs(self) -> list[Path]:
+        """The folders of the finished runs of it and of equal cells, the first to end first."""
         runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
-        return max(runs, key=lambda run: (run / SUMMARY).stat().st_mtime, default=None)
+        return sorted(runs, key=lambda run: (run / SUMMARY).stat().st_mtime)
+
+    def finished(self) -> Path | None:
+        """The folder of its finished run."""
+        runs = self.runs()
+        return runs[self.repeat] if len(runs) > self.repeat else None
 
     def finished_run(self) -> Path:
         """As `finished`, for a cell that has finished."""
@@ -99,6 +107,10 @@ class Cell:
         path = self.folder / SETTINGS
         return json.loads(path.read_text()) if path.exists() else None
 
+    def disturbed(self) -> int:
+        """How many of its runs, and of those of equal cells, were replaced."""
+        return len(list(self.folder.glob("disturbed_*")))
+
     def interrupted(self) -> list[Path]:
         """The folders of its runs that did not finish."""
         return sorted(run for run in self.folder.glob("version_*") if not (run / SUMMARY).exists())
@@ -111,13 +123,24 @@ def grid(
     seeds: Sequence[int],
     axes: Mapping[str, Sequence[Any]],
     fit: Mapping[str, Any],
+    shuffle: int = 0,
+    repeats: int = 1,
 ) -> Iterator[Cell]:
-    """All cells in the order in which they run. Seeds are outermost, so that an interrupted study has complete grids. Setups
-    are innermost, so that runs that are compared follow each other closely."""
+    """All cells in the order in which they run.
+
+    Seeds are outermost, so that an interrupted study has complete grids. The cells of a seed are shuffled, so that a drift
+    of the machine does not look like an effect of the batch size; the same `shuffle` gives the same order.
+    """
     further = [[(name, value) for value in values] for name, values in axes.items()]
-    for seed, *values in itertools.product(seeds, *further):
-        for batch_size, config in itertools.product(batch_sizes, setups):
-            yield Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
+    for seed in seeds:
+        cells = [
+            Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
+            for batch_size, config, *values in itertools.product(batch_sizes, setups, *further)
+        ]
+        order = [number for number in range(len(cells)) for _ in range(repeats)]
+        random.Random(f"{shuffle} {seed}").shuffle(order)
+        for place, number in enumerate(order):
+            yield replace(cells[number], repeat=order[:place].count(number))
 
 
 def parse_options(command: Sequence[str]) -> dict[str, Any]:

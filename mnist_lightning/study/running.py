@@ -49,6 +49,15 @@ def run_cell(cell: Cell) -> str | None:
     return None if cell.finished() else f"it left no {SUMMARY} in {cell.folder}"
 
 
+def run_again(cell: Cell) -> str | None:
+    """As `run_cell` for a cell that has finished; its older run is then renamed, so that the newer one counts."""
+    older = cell.finished_run()
+    problem = run_cell(cell)
+    if problem is None:
+        older.rename(cell.folder / f"disturbed_{cell.disturbed()}")
+    return problem
+
+
 def _end(process: subprocess.Popen) -> None:
     """Waits some seconds for a run that was told to stop, then kills it. The processes that it started end with it."""
     try:

@@ -1,0 +1,25 @@
+"""Whether a run's times can be trusted, by what its `summary.json` says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SHARE = 0.05  # of the cores that the run used, or of its calibrated rate: from here on a time is not to be trusted
+
+
+def rate(summary: Mapping[str, Any], moment: str) -> float | None:
+    """GFLOP/s of a product in the run's precision, `before` or `after` it; None if it was not calibrated."""
+    kind = "bf16" if summary["machine"]["precision"].startswith("bf16") else "fp32"
+    return summary.get("calibration", {}).get(moment, {}).get(f"{kind}_gflops")
+
+
+def disturbances(summary: Mapping[str, Any]) -> list[str]:
+    """What disturbed a run, in words; empty if nothing did."""
+    found, neighbours = [], summary.get("neighbours", {})
+    used = neighbours.get("own_cores") or summary["machine"].get("cores", 1)
+    for name, who in (("other_cores", "other programs kept"), ("stolen_cores", "the host kept back")):
+        if (cores := neighbours.get(name, 0.0)) > SHARE * used:
+            found.append(f"{who} {cores:.2f} cores while it used {used:.2f}")
+    before, after = rate(summary, "before"), rate(summary, "after")
+    if before and after and abs(after / before - 1) > SHARE:
+        found.append(f"the machine gave {before:.0f} GFLOP/s before it and {after:.0f} after it")
+    return found
