@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 
 from mnist_lightning.errors import SettingError
-from mnist_lightning.runs.setups import refuse_unequal_shares
+from mnist_lightning.runs.setups import refuse_second_deal, refuse_unequal_shares
 from mnist_lightning.sampler import GlobalBatchSampler, Share
 from mnist_lightning.sources.mnist_files import MissingFilesError, ensure_files
 from mnist_lightning.sources.own_images import OwnImages, read_images
@@ -39,9 +39,14 @@ class Digits(Dataset):
     Args:
         images: uint8 [n, 28, 28].
         labels: int64 [n].
+
+    Raises:
+        SettingError: If the images are of another type, since the network divides them by 255.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype != torch.uint8:
+            raise SettingError(f"The images are {images.dtype}: give torch.uint8, 0 to 255, as MNIST has them.")
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:
@@ -88,7 +93,7 @@ class MNISTDataModule(LightningDataModule):
         self.own: OwnImages | None = None
         self.found: str | None = None if source == "auto" else source
         self.prepared = False
-        self.train_digits = self.test_digits = Digits(torch.empty(0, 28, 28), torch.empty(0))
+        self.train_digits = self.test_digits = Digits(torch.empty(0, 28, 28, dtype=torch.uint8), torch.empty(0))
         self.fingerprint = ""
 
     def prepare_data(self) -> None:
@@ -127,7 +132,7 @@ class MNISTDataModule(LightningDataModule):
 
         Raises:
             SettingError: On every process, if one of them has other data than the rest or cannot read them; or if the
-                devices cannot share a batch.
+                devices cannot share a batch, or the Trainer would deal the shares a second time.
         """
         if self.images is not None:
             self.own = self.own or read_images(self.images)
@@ -135,12 +140,15 @@ class MNISTDataModule(LightningDataModule):
         if self.fingerprint:
             return
         if self.trainer is not None:
+            refuse_second_deal(self.trainer)
             refuse_unequal_shares(self.batch_size, self.trainer.world_size)
             self.found = self.trainer.strategy.broadcast(self.found)
         problem = ""
         try:
             self.train_digits, self.test_digits = self.load()
             self.fingerprint = _fingerprint(self.train_digits, self.test_digits)
+        except SettingError as error:
+            problem = str(error).removesuffix(".")
         except (OSError, RuntimeError, ValueError) as error:
             problem = f"data.data_dir {self.data_dir} cannot be read: {error}"
         _agree(problem, self.fingerprint)

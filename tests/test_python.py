@@ -76,11 +76,36 @@ def test_a_run_from_python_goes_on_in_its_folder(command):
     assert json.loads((resumed / "summary.json").read_text())["resumed"]
 
 
-def test_what_the_commands_refuse_python_refuses():
+def test_what_the_commands_refuse_python_refuses(command):
     data = MNISTDataModule(source="sample", batch_size=480)
-    data.trainer = SimpleNamespace(world_size=7)
-    with pytest.raises(SettingError, match="cannot be shared by 7 devices"):
-        data.setup("fit")
+    for devices, deals, words in (
+        (7, False, "cannot be shared by 7 devices"),
+        (2, True, "use_distributed_sampler is True"),
+    ):
+        connector = SimpleNamespace(use_distributed_sampler=deals)
+        data.trainer = SimpleNamespace(world_size=devices, _accelerator_connector=connector)
+        with pytest.raises(SettingError, match=words):
+            data.setup("fit")
+    for settings, words in (
+        ({"overfit_batches": 2}, "trainer.overfit_batches is 2"),
+        ({"val_check_interval": 0.5}, "trainer.val_check_interval is 0.5"),
+        ({"max_steps": 0}, "trainer.max_steps is 0"),
+        ({"limit_train_batches": 0}, "trainer.limit_train_batches is 0"),
+    ):
+        with pytest.raises(SettingError, match=words):
+            make_trainer(**settings).fit(*small())
+    assert os.listdir() == []
+
+
+def test_images_that_the_network_would_divide_again_are_refused(command):
+    class Floats(MNISTDataModule):
+        def load(self) -> tuple[Digits, Digits]:
+            train, test = super().load()
+            return Digits(train.images / 255, train.labels), test
+
+    with pytest.raises(SettingError, match=r"The images are torch.float32: give torch.uint8"):
+        make_trainer().fit(small()[0], Floats(source="sample", batch_size=480))
+    assert os.listdir() == []
 
 
 def test_a_fit_without_our_data_is_refused_and_leaves_nothing(command):
@@ -210,9 +235,11 @@ def test_other_images_with_the_same_batches(command):
 
 def test_a_trainer_makes_one_run_and_keeps_it(command):
     """Whatever comes after: nothing is written over, and nothing is removed."""
-    callbacks = experiment.callbacks()
+    callbacks, trained = experiment.callbacks(), small()[0]
     trainer = Trainer(**experiment.trainer_settings(max_epochs=1, accelerator="cpu"), callbacks=callbacks)
-    trainer.fit(*small())
+    trainer.fit(trained, small()[1])
+    with pytest.raises(SettingError, match="The model was trained before"):
+        make_trainer().fit(trained, small()[1])
     before = {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")}
     again = Trainer(**experiment.trainer_settings(max_epochs=2, accelerator="cpu"), callbacks=callbacks)
     for other in (trainer, again):

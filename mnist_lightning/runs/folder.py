@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.epochs import DivergedError
-from mnist_lightning.runs.from_python import default_loggers, refuse_bad_start, settings_of
+from mnist_lightning.runs.from_python import FITTED, default_loggers, refuse_bad_start, settings_of
 from mnist_lightning.runs.jobs import JOB, job_name
 from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_of_checkpoint
 from mnist_lightning.runs.program import command
@@ -82,6 +82,7 @@ class RunFolder(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.trains = True
+        vars(module)[FITTED] = True
         if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
             (run / SUMMARY).unlink(missing_ok=True)  # a run that trains has not finished
 

@@ -10,8 +10,9 @@ from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.layout import first_new_epoch, run_name, run_of_checkpoint
 from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
-from mnist_lightning.runs.setups import setup_name
+from mnist_lightning.runs.setups import refuse_unsupported_trainer, setup_name
 
+FITTED = "was_fitted"  # attribute of a model that has been trained
 # Settings that can be read from a Trainer, for the config of a run that a Python program starts.
 SETTINGS_OF_THE_TRAINER = (
     "max_epochs",
@@ -43,6 +44,9 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
         raise SettingError(
             "The Trainer has loggers of its own: make it with logger=False, and give the loggers to experiment.callbacks."
         )
+    refuse_unsupported_trainer(trainer)
+    if trainer.ckpt_path is None and getattr(module, FITTED, False):
+        raise SettingError("The model was trained before and would start from those weights: make a new one.")
     data, hyperparameters = data_module(trainer), dict(module.hparams)
     seed = hyperparameters.pop("seed", data.seed)
     if seed != data.seed:

@@ -68,6 +68,26 @@ def refuse_unsupported(settings: Namespace) -> None:
             raise SettingError(f"trainer.{name} is {settings[name]}, {why}.")
 
 
+def refuse_unsupported_trainer(trainer: Trainer) -> None:
+    """Refuses from Python what `refuse_unsupported` refuses on the command line."""
+    names = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches", "val_check_interval")
+    settings = {name: getattr(trainer, name) for name in (*names, "accumulate_grad_batches")}
+    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False))
+
+
+def refuse_second_deal(trainer: Trainer) -> None:
+    """Makes sure that Lightning does not share out among the devices what each of them has got as its own share.
+
+    Raises:
+        SettingError: If it would; each device would train on a part of its part.
+    """
+    if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        raise SettingError(
+            "trainer.use_distributed_sampler is True, which would train on a part of the images alone: make the Trainer with "
+            "use_distributed_sampler=False, as experiment.trainer_settings does."
+        )
+
+
 def _is_duration(value: Any) -> bool:
     try:
         Timer(duration=value)
