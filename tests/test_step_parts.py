@@ -11,6 +11,7 @@ from torch import nn
 from mnist_lightning.measure import load, neighbours, step_parts
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
+from mnist_lightning.runs.summary import closing_table
 
 
 def make_trainer(now, device="cpu"):
@@ -150,3 +151,18 @@ def test_neighbours_are_what_this_run_did_not_use(monkeypatch):
     machine(seconds=1050.0, user=150.0, stolen=13.0, own=37.0)
     watch.on_train_end(trainer, None)
     assert watch.cores == {"other_cores": 0.8, "stolen_cores": 0.2}
+
+
+@pytest.mark.parametrize(("other", "stolen", "warned"), [(0.1, 0.1, False), (1.01, 0.0, True), (0.1, 0.2, True)])
+def test_a_fit_warns_of_busy_neighbours_at_its_end(other, stolen, warned):
+    summary = {
+        "setup": "1xcpu",
+        "batch_size": 128,
+        "seed": 0,
+        "data": "mnist",
+        "epochs": 1,
+        "metrics": {"seconds/fit": 10.0, "seconds/warm_up": 1.0},
+        "neighbours": {"other_cores": other, "stolen_cores": stolen},
+    }
+    warning = f"warning: other programs took {other + stolen:.1f} cores during the training, which spoils the time"
+    assert (warning in closing_table(summary, None)) is warned

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from mnist_lightning.measure.load import BUSY
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 from mnist_lightning.runs.program import command
 
@@ -24,7 +25,7 @@ def read_summary(run: Path) -> dict[str, Any] | None:
 
 
 def closing_table(summary: dict[str, Any], run: Path | None) -> str:
-    """The paper's three quantities, and the commands that show the run and repeat it."""
+    """The paper's three quantities, whether their time can be trusted, and the commands that show and repeat the run."""
     metrics = summary["metrics"]
     loss, accuracy = (metrics.get(f"val/{name}") for name in ("loss", "accuracy"))
     sample = "" if summary["data"] == "mnist" else "  (sample data: not comparable with the paper)"
@@ -36,6 +37,8 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
     ]
+    if (busy := sum(summary["neighbours"].values())) > BUSY:
+        lines += [f"  warning: other programs took {busy:.1f} cores during the training, which spoils the time"]
     if run is not None:
         lines += ["", f"  run    {run}"]
         if any(run.glob("events.out.tfevents.*")):
