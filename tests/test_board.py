@@ -9,9 +9,14 @@ import torch
 import yaml
 from conftest import SMALL, noise, spawn
 from tbparse import SummaryReader
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams.backend_context import Context
 
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.views import board, pictures
@@ -21,8 +26,8 @@ METRICS = {
     *("seconds/train_epoch", "seconds/val_epoch", "seconds/epoch", "images_per_second"),
     *("seconds/fit", "seconds/warm_up"),
 }
-FINAL = {"summary/test_accuracy", "summary/test_loss", "summary/seconds_fit", "summary/images_per_second"}
-FINAL |= {"summary/fp32_gflops"}  # of the machine
+FINAL = {"final/test_accuracy", "final/test_loss", "final/seconds_fit", "final/images_per_second"}
+FINAL |= {"final/fp32_gflops"}  # of the machine
 SESSION = "_hparams_/session_start_info"
 
 
@@ -58,8 +63,10 @@ def test_a_layout_puts_what_one_compares_on_a_page(run, events):
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
     charts = [(chart.title, list(chart.multiline.tag)) for chart in layout.category[0].chart]
     assert [title for title, _ in charts] == [
-        "accuracy",
-        "loss",
+        "test accuracy",
+        "test loss",
+        "training accuracy",
+        "training loss",
         "seconds an epoch",
         "training images a second",
     ]
@@ -76,20 +83,39 @@ def session(events: EventAccumulator) -> dict[str, object]:
 def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
     summary = json.loads((run / "summary.json").read_text())
     row = session(events)
-    # TensorBoard shows five columns before it hides some.
-    assert row == {"setup": "1xcpu", "batch_size": 480, "seed": 0, "data": "sample", "precision": "32-true"}
+    named = {"setup": "1xcpu", "batch_size": 480, "seed": 0, "data": "sample", "precision": "32-true", "epochs": 2}
+    assert row.items() >= named.items()
+    model = {"channels": "[4, 8]", "hidden": 16, "dropout": "[0.25, 0.5]", "learning_rate": 1.0}
+    assert row.items() >= {**model, "network": "MNISTClassifier", "accumulate_grad_batches": 1}.items()
     final = {name: events.Scalars(name)[0] for name in FINAL}
     assert {point.step for point in final.values()} == {2}
     metrics = summary["metrics"]
-    assert final["summary/test_accuracy"].value == pytest.approx(metrics["val/accuracy"])
-    assert final["summary/test_loss"].value == pytest.approx(metrics["val/loss"])
-    assert final["summary/seconds_fit"].value == pytest.approx(metrics["seconds/fit"])
+    assert final["final/test_accuracy"].value == pytest.approx(metrics["val/accuracy"])
+    assert final["final/test_loss"].value == pytest.approx(metrics["val/loss"])
+    assert final["final/seconds_fit"].value == pytest.approx(metrics["seconds/fit"])
     gflops = summary["calibration"]["after"]["fp32_gflops"]
-    assert final["summary/fp32_gflops"].value == pytest.approx(gflops)
+    assert final["final/fp32_gflops"].value == pytest.approx(gflops)
     rate = summary["median"]["images_per_second"]
-    assert final["summary/images_per_second"].value == pytest.approx(rate)
+    assert final["final/images_per_second"].value == pytest.approx(rate)
     # The file of the run's own hyperparameters is not the table's.
     assert "precision" not in yaml.safe_load((run / "hparams.yaml").read_text())
+
+
+def test_the_columns_of_hyperparameters_are_those_that_differ(run, command, tmp_path):
+    """TensorBoard shows the first five of the settings and of the metrics, and hides the rest."""
+    changed = ["--model.hidden=8", "--trainer.gradient_clip_val=1", "--trainer.max_epochs=1"]
+    assert command("fit", *SMALL, *changed, "--trainer.accelerator=cpu") == 0
+    (other,) = tmp_path.rglob("summary.json")
+    multiplexer = EventMultiplexer({"two": str(run), "one": str(other.parent)}).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
+    table = Context(TBContext(data_provider=provider))
+    asked = RequestContext()
+    experiment = table.experiment_from_metadata(asked, "", True, table.hparams_metadata(asked, ""), [])
+    assert [each.name for each in experiment.hparam_infos if each.differs] == ["epochs", "gradient_clip_val", "hidden"]
+    assert {each.name.tag for each in list(experiment.metric_infos)[:5]} == FINAL
+    # A run without one of the settings would not be drawn beside the others.
+    rows = [session(EventAccumulator(str(each)).Reload()) for each in (run, other.parent)]
+    assert rows[0].keys() == rows[1].keys()
 
 
 def test_an_unfinished_run_has_no_row(command, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
 AT_THE_END = {
     *("seconds/fit", "seconds/warm_up"),
-    *(f"summary/{name}" for name in ("test_accuracy", "test_loss", "seconds_fit", "images_per_second", "fp32_gflops")),
+    *(f"final/{name}" for name in ("test_accuracy", "test_loss", "seconds_fit", "images_per_second", "fp32_gflops")),
 }
 
 

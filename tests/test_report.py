@@ -201,7 +201,11 @@ def test_report_writes_everything(logs, tmp_path, monkeypatch, capsys):
     assert to_99 == {"1xcpu": pytest.approx(50), "2xgpu": pytest.approx(1.25)}  # the fifth epoch of ten
 
     events = EventAccumulator(str(out), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == set(FIGURES)
+    # After the metrics of the runs, which TensorBoard shows on the same page by the alphabet.
+    assert set(events.Tags()["images"]) == {f"what the report shows/{name}" for name in FIGURES}
+    assert min(events.Tags()["images"]) > "val/loss"
+    written = out.stat().st_mtime
+    assert all(abs(events.Images(tag)[0].wall_time - written) < 3600 for tag in events.Tags()["images"])
     assert {"table I", "table II", "table III", "claims"} <= {
         tag.removesuffix("/text_summary") for tag in events.Tags()["tensors"]
     }

@@ -8,12 +8,14 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from torchmetrics import MetricCollection
 
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Batch, data_module
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.runs.folder import is_rehearsal, run_folder
+from mnist_lightning.runs.from_python import settings_of
 from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.record import RunRecord
@@ -22,8 +24,11 @@ from mnist_lightning.views import pictures
 # A page for comparing runs: the title of each chart and its metrics.
 LAYOUT = {
     "what one compares": {
-        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy"]],
-        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        # A chart for each metric, since TensorBoard gives all lines of a run one colour.
+        "test accuracy": ["Multiline", ["val/accuracy"]],
+        "test loss": ["Multiline", ["val/loss"]],
+        "training accuracy": ["Multiline", ["train/accuracy"]],
+        "training loss": ["Multiline", ["train/loss"]],
         "seconds an epoch": ["Multiline", ["seconds/epoch"]],
         "training images a second": ["Multiline", ["images_per_second"]],
     }
@@ -88,7 +93,7 @@ class Board(Callback):
                 indices, labels, logits = map(torch.cat, zip(*shares, strict=True))
                 images = data_module(trainer).test_digits.images[indices.to(module.device)].cpu()
                 _write_pictures(logger.experiment, module, images, labels, logits, epoch)
-            self._write_row(logger, trainer)
+            self._write_row(logger, trainer, module)
 
     def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
         told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
@@ -100,21 +105,28 @@ class Board(Callback):
         if run is not None and (run / CONFIG).exists():
             writer.add_text("config", "\n".join(f"    {line}" for line in (run / CONFIG).read_text().splitlines()))
 
-    def _write_row(self, logger: TensorBoardLogger, trainer: Trainer) -> None:
+    def _write_row(self, logger: TensorBoardLogger, trainer: Trainer, module: MNISTClassifier) -> None:
         """Writes the row of a finished run in HPARAMS: its settings and its results."""
-        record = self.record.record
-        settings = {name: record[name] for name in ("setup", "batch_size", "seed")}
-        settings["precision"] = record["machine"]["precision"]
-        if record["data"] != "mnist":
-            settings["data"] = record["data"]  # a column that folders of real runs do not need
         validated = self.record.last_validation()
-        came_of_it = {f"summary/test_{name.removeprefix('val/')}": value for name, value in validated.items()}
-        came_of_it["summary/seconds_fit"] = self.clock.fit
-        came_of_it["summary/fp32_gflops"] = self.record.calibration.after["fp32_gflops"]
-        came_of_it["summary/images_per_second"] = self.clock.medians()["images_per_second"]
-        before = dict(logger.hparams)
-        logger.log_hyperparams(settings, came_of_it, step=trainer.current_epoch)
-        logger.hparams = before  # hparams.yaml has them already, by their full names
+        came_of_it = {f"final/test_{name.removeprefix('val/')}": value for name, value in validated.items()}
+        came_of_it["final/seconds_fit"] = self.clock.fit
+        came_of_it["final/fp32_gflops"] = self.record.calibration.after["fp32_gflops"]
+        came_of_it["final/images_per_second"] = self.clock.medians()["images_per_second"]
+        logger.log_metrics(came_of_it, step=trainer.current_epoch)
+        # The list of this run's columns, which Lightning would write too, TensorBoard would take for that of all runs.
+        # Without one it shows the settings of all runs, those that differ first, and the metrics by their names.
+        _, start, end = hparams(self._settings(trainer, module), {})
+        for summary in (start, end):
+            logger.experiment._get_file_writer().add_summary(summary, trainer.current_epoch)
+
+    def _settings(self, trainer: Trainer, module: MNISTClassifier) -> dict[str, Any]:
+        """What a run may differ in, each run with the same names: one without a column is not drawn beside the others."""
+        record, settings = self.record.record, settings_of(trainer, module)
+        given = {**settings["trainer"], **settings["model"], "epochs": trainer.current_epoch}
+        for name in ("max_epochs", "max_steps", "accelerator", "devices"):
+            del given[name]  # the epochs and the setup say it
+        given |= {name: record[name] for name in ("setup", "batch_size", "seed", "network", "data")}
+        return {name: value if type(value) in (int, float) else str(value) for name, value in given.items()}
 
 
 class Layers(nn.Module):
