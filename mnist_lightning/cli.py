@@ -6,17 +6,14 @@ from functools import partial, partialmethod
 from typing import Any, cast
 
 import torch
-from jsonargparse import ArgumentError
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from mnist_lightning import experiment
 from mnist_lightning.data import MNISTDataModule
-from mnist_lightning.errors import SettingError, tell
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.parsing.config_file import refuse_bad_configs
+from mnist_lightning.parsing.command_line import blamed_on, parse
 from mnist_lightning.runs import resuming
 from mnist_lightning.runs.loggers import TENSORBOARD, place_loggers
 from mnist_lightning.runs.program import PROGRAM
@@ -32,7 +29,6 @@ class MNISTCLI(LightningCLI):
     It reads the command line of the process, since DDP starts the other processes with it.
 
     Raises:
-        ArgumentError: If the command line cannot be parsed.
         SettingError: If a setting is wrong; nothing has been written then.
     """
 
@@ -55,8 +51,8 @@ class MNISTCLI(LightningCLI):
         return {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        refuse_bad_configs(sys.argv[1:])
-        self.config = parser.parse_args(resuming.effective_arguments(sys.argv[1:], parser.parse_args))
+        read = partial(parse, parser, settings=self._parser(sys.argv[1]))
+        self.config = read(resuming.effective_arguments(sys.argv[1:], read))
         fits, config = self.config.subcommand == "fit", self.config[self.config.subcommand]
         self.checkpoint = config.ckpt_path and resuming.read_checkpoint(config.ckpt_path, resume=fits)
         if self.checkpoint:
@@ -78,6 +74,10 @@ class MNISTCLI(LightningCLI):
             save = partial(SaveConfigCallback, config=self.saved, overwrite=True)
             self.save_config_callback = cast(Any, lambda parser, _: save(parser))
 
+    def instantiate_classes(self) -> None:
+        with blamed_on(self.saved, self._parser(self.subcommand), "model", "data", "trainer"):
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
         bar = config.enable_progress_bar is not False
@@ -85,7 +85,8 @@ class MNISTCLI(LightningCLI):
         kwargs["plugins"] = experiment.with_plugins(config.plugins)
         if self.subcommand == "fit":
             kwargs["logger"] = False  # RunFolder gives the Trainer its loggers once the run has its folder
-        return super().instantiate_trainer(**kwargs)
+        with blamed_on(self.saved, self._parser(self.subcommand), "trainer", "checkpoint"):
+            return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         # These checks come before the Trainer starts processes and makes a folder, so that nothing is left behind.
@@ -127,24 +128,22 @@ class MNISTCLI(LightningCLI):
 
 
 def main(model: type[LightningModule] = MNISTClassifier, data: type[LightningDataModule] = MNISTDataModule) -> int:
-    """Runs a command of the Trainer. An error that the user can correct is one sentence, with exit code 2.
+    """Runs a command of the Trainer. Returns 0.
 
     Args:
         model: The class that the settings under `model` make; it takes a `seed`.
         data: The class that the settings under `data` make; it takes a `seed` and a `batch_size`.
 
     Raises:
+        SettingError: If a setting is wrong.
         Stopped: If the user or a scheduler has stopped it.
     """
     silence_noise()
-    try:
-        MNISTCLI(
-            model,
-            data,
-            trainer_defaults={**experiment.TRAINER, "logger": TENSORBOARD},
-            auto_configure_optimizers=False,
-            parser_kwargs={"prog": shlex.join(PROGRAM), "exit_on_error": False, "allow_abbrev": False},
-        )
-    except (SettingError, ArgumentError, MisconfigurationException, OSError) as error:
-        return tell(error)
+    MNISTCLI(
+        model,
+        data,
+        trainer_defaults={**experiment.TRAINER, "logger": TENSORBOARD},
+        auto_configure_optimizers=False,
+        parser_kwargs={"prog": shlex.join(PROGRAM), "exit_on_error": False, "allow_abbrev": False},
+    )
     return 0

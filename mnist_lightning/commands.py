@@ -1,12 +1,13 @@
 """The six commands. `--help` is answered here, at once; the other modules are imported when they are needed."""
 
 import os
+import signal
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, NamedTuple
 
 from mnist_lightning.durability.signals import Stopped, end_with_parent, stop_on_signals, watch_signals
-from mnist_lightning.errors import sentence
+from mnist_lightning.errors import sentence, tell
 from mnist_lightning.runs.program import PROGRAM, command
 from mnist_lightning.speed.allocator import keep_freed_memory
 
@@ -44,6 +45,7 @@ def usage() -> str:
             *lines,
             "",
             f"`{command('COMMAND')} --help` lists a command's settings with their defaults.",
+            f"`{command('--version')}` says which version this is.",
         ]
     )
 
@@ -56,8 +58,8 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         data: A class to take the images from in the place of `MNISTDataModule`.
 
     Returns:
-        The exit code: 0, 1 if a cell of a study failed, 2 for an error that the user can mend, 128 and the signal's
-        number if a signal stopped the command.
+        The exit code: 0, 1 if a cell of a study failed or for an error that nobody expected, 2 for an error that the
+        user can correct, 128 and the signal's number if a signal stopped the command.
     """
     classes = {"model": model, "data": data}
     own = {name: kind for name, kind in classes.items() if kind is not None}
@@ -66,6 +68,9 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
     name = sys.argv[1] if len(sys.argv) > 1 else None
     if name in ("-h", "--help"):
         print(usage())
+        return 0
+    if name == "--version":
+        print(f"mnist-lightning {metadata.version('mnist-lightning')}")
         return 0
     if name not in COMMANDS:
         print(usage(), file=sys.stderr)
@@ -79,8 +84,15 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
     module = COMMANDS[name].module
     try:
         run = import_module(module).main
-        return run(**own) if module == "mnist_lightning.cli" else run()
+        code = run(**own) if module == "mnist_lightning.cli" else run()
+        sys.stdout.flush()
+        return code
     except Stopped as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"\nstopped by {sentence(stop)}", file=sys.stderr)
         return stop.exit_code
+    except BrokenPipeError:  # `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the boundary, behind which nothing else waits
+        return tell(error)

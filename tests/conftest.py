@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lightning import cli
+from mnist_lightning import commands
 from mnist_lightning.measure import calibration
 from mnist_lightning.sources.mnist_files import MD5
 
@@ -51,7 +51,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 
     def run(*args: object) -> int:
         monkeypatch.setattr(sys, "argv", ["mnist-lightning", *map(str, args)])
-        return cli.main()
+        return commands.main()
 
     return run
 

@@ -186,25 +186,31 @@ from lightning.pytorch import Callback
 
 class Faulty(Callback):
     def on_train_epoch_start(self, trainer, module):
-        if trainer.global_rank == {rank} and trainer.current_epoch == 2:
+        if trainer.global_rank in {ranks} and trainer.current_epoch == 2:
             raise ArithmeticError("a defect")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_raises_ends_the_other(tmp_path, start, rank):
-    (tmp_path / "faulty.py").write_text(FAULTY.format(rank=rank))
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
+def test_a_process_that_raises_ends_the_other_and_is_told_once(tmp_path, start, ranks):
+    (tmp_path / "faulty.py").write_text(FAULTY.format(ranks=ranks))
     started = start(
         tmp_path,
         *("fit", *LONG, "--trainer.devices=2", "--trainer.callbacks+=faulty.Faulty"),
         PYTHONPATH=f"{tmp_path}:{PROJECT}",
     )
-    code, said = started.end(within=60)
+    code, said = started.end(within=120)
     assert code == 1
-    assert "ArithmeticError: a defect" in said
-    assert f"process {rank} of 2 has failed with an error of its own" in said
-    assert said.count("Traceback") == 1
+    file = run(tmp_path, setup="2xcpu") / ("error.txt" if 0 in ranks else "error-1.txt")
+    told = f"error: ArithmeticError: a defect, which is not expected: {file.relative_to(tmp_path)} has the traceback"
+    assert said.count("a defect") == said.count(told) == 1
+    others = said.count(f"process {ranks[0]} of 2 has failed with an error of its own")
+    assert others == (0 if len(ranks) == 2 else 1)
+    assert "Traceback" not in said
+    kept = file.read_text()
+    assert 'raise ArithmeticError("a defect")' in kept
+    assert "--trainer.callbacks+=faulty.Faulty" in kept and f"torch {torch.__version__.partition('+')[0]}" in kept
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.durability.signals import Stopped
-from mnist_lightning.errors import SettingError
+from mnist_lightning.errors import ALONE, SettingError
 
 BEAT = 1.0  # seconds
 SILENT_BEATS = 30  # after so many seconds of silence a process counts as lost
@@ -60,6 +60,8 @@ class Heartbeat(Callback):
         if victim:
             time.sleep(60)  # the thread that noticed it ends this process
         self._end(STOPPED if isinstance(exception, Stopped) else FAILED)
+        # The first process tells an error that all of them have. It waits longer than this before it ends the others.
+        vars(exception)[ALONE] = bool(self.peers) and self.rank > 0 and not self.noticed.wait(1)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._end(DONE)
@@ -122,10 +124,11 @@ class Heartbeat(Callback):
             except OSError:
                 word = b""
             silent = 0
+            if ended := FAILED in word or STOPPED in word:
+                self.noticed.set()
             if DONE in word or self.ending.is_set():
                 return
-            if FAILED in word or STOPPED in word:
-                self.noticed.set()
+            if ended:
                 # An error on all processes is told once, by the first one; a signal often reaches all of them.
                 if self.ending.wait(1.5):
                     return

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mnist_lightning.durability.locks import alone_in, hold
-from mnist_lightning.errors import SettingError
+from mnist_lightning.errors import KEPT_IN, SettingError
 from mnist_lightning.runs.epochs import DivergedError
 from mnist_lightning.runs.from_python import FITTED, default_loggers, refuse_bad_start, settings_of
 from mnist_lightning.runs.jobs import JOB, job_name
@@ -87,10 +87,15 @@ class RunFolder(Callback):
             (run / SUMMARY).unlink(missing_ok=True)  # a run that trains has not finished
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        if not trainer.is_global_zero or trainer.state.fn != "fit":
+        if trainer.state.fn != "fit":
             return
         run = self.made[0] if self.made else run_folder(trainer)
-        if run is not None and (run / LAST).exists():
+        kept = run is not None and (run / LAST).exists()
+        if kept:
+            vars(exception)[KEPT_IN] = run
+        if not trainer.is_global_zero:
+            return
+        if run is not None and kept:
             # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
             csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
             other = ["--trainer.logger=TensorBoardLogger"] if csv else []

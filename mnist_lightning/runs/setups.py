@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.words import of_a_library
 
 
 def setup_name(trainer: Trainer) -> str:
@@ -36,11 +37,10 @@ def resolve(settings: Namespace) -> Trainer:
             enable_model_summary=False,
         )
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(
-            f"trainer.accelerator {settings.accelerator} with trainer.devices {settings.devices} cannot be had on this "
-            f"machine ({reason}): ask for what it has, such as --trainer.accelerator cpu."
-        ) from error
+        asked = {f"trainer.{name}": settings[name] for name in ("accelerator", "devices", "num_nodes")}
+        asked |= {"trainer.strategy": strategy}
+        given = {name: value for name, value in asked.items() if value not in ("auto", 1)}
+        raise SettingError(of_a_library(error, given)) from error
 
 
 def refuse_unsupported(settings: Namespace) -> None:
@@ -54,13 +54,19 @@ def refuse_unsupported(settings: Namespace) -> None:
             (name, settings[name] == 0, "which trains nothing: give a positive number")
             for name in ("max_epochs", "max_steps", "limit_train_batches")
         ),
-        ("overfit_batches", settings.overfit_batches, "which replaces our sampler: use trainer.limit_train_batches"),
+        ("overfit_batches", settings.overfit_batches, "which would deal other images: leave it out"),
         (
             "val_check_interval",
             settings.val_check_interval not in (None, 1.0),
             "but an epoch's time ends with its validation: use trainer.check_val_every_n_epoch",
         ),
         ("use_distributed_sampler", settings.use_distributed_sampler, "which would deal the images anew: leave it out"),
+        ("barebones", settings.barebones, "which leaves out the checkpoints and the times: leave it out"),
+        (
+            "strategy",
+            settings.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"),
+            "whose processes cannot take over the command line: use ddp",
+        ),
         ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
     ):
