@@ -90,12 +90,12 @@ class RunFolder(Callback):
         if trainer.state.fn != "fit":
             return
         run = self.made[0] if self.made else run_folder(trainer)
-        kept = run is not None and (run / LAST).exists()
-        if kept:
+        lasts = run is not None and (run / LAST).exists()
+        if lasts:
             vars(exception)[KEPT_IN] = run
         if not trainer.is_global_zero:
             return
-        if run is not None and kept:
+        if run is not None and lasts:
             # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
             csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
             other = ["--trainer.logger=TensorBoardLogger"] if csv else []

@@ -68,6 +68,7 @@ def refuse_unsupported(settings: Namespace) -> None:
             "whose processes cannot take over the command line: use ddp",
         ),
         ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
+        ("check_val_every_n_epoch", settings.check_val_every_n_epoch == 0, "but it must be 1 or more"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
     ):
         if refused:
@@ -76,9 +77,10 @@ def refuse_unsupported(settings: Namespace) -> None:
 
 def refuse_unsupported_trainer(trainer: Trainer) -> None:
     """Refuses from Python what `refuse_unsupported` refuses on the command line."""
-    names = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches", "val_check_interval")
-    settings = {name: getattr(trainer, name) for name in (*names, "accumulate_grad_batches")}
-    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False))
+    names = ["max_epochs", "max_steps", "limit_train_batches", "overfit_batches", "val_check_interval", "barebones"]
+    names += ["accumulate_grad_batches", "check_val_every_n_epoch"]
+    settings = {name: getattr(trainer, name) for name in names}
+    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False, strategy="auto"))
 
 
 def refuse_second_deal(trainer: Trainer) -> None:
