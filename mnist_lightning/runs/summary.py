@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning.measure.load import BUSY
+from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 from mnist_lightning.runs.program import command
 
@@ -37,8 +37,7 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
     ]
-    if (busy := sum(summary["neighbours"].values())) > BUSY:
-        lines += [f"  warning: other programs took {busy:.1f} cores during the training, which spoils the time"]
+    lines += [f"  warning: do not trust the time, since {found}" for found in disturbances(summary)]
     if run is not None:
         lines += ["", f"  run    {run}"]
         if any(run.glob("events.out.tfevents.*")):
