@@ -72,7 +72,7 @@ class MNISTDataModule(LightningDataModule):
         source: `mnist`; `sample`, 5,000 of its images (4,000 to train, 1,000 to test); or `auto`, which takes the
             sample, with a warning, where MNIST is neither there nor to be fetched.
         seed: Seed of the training order.
-        images: Folder of one's own pictures, PNG or JPEG of any size, a digit each, dark on light or light on dark;
+        images: Folder of one's own pictures (PNG, JPEG, WebP or BMP), a digit each, dark on light or light on dark;
             `predict` reads them in the place of the test set, and no MNIST.
     """
 

@@ -51,6 +51,12 @@ def test_what_is_drawn_is_seen_whatever_its_colours(tmp_path):
     assert (black > 127).mean() == pytest.approx(0.1, abs=0.05)
 
 
+def test_other_formats_show_the_same_digit(tmp_path):
+    png = seen(tmp_path, draw(4))
+    assert np.array_equal(seen(tmp_path, draw(4), "picture.bmp"), png)
+    assert np.array_equal(seen(tmp_path, draw(4), "picture.WEBP", lossless=True), png)
+
+
 def test_a_turned_camera_is_turned_back(tmp_path):
     upright = seen(tmp_path, draw(7), "upright.png")
     turned = Image.Exif()
@@ -91,12 +97,13 @@ def test_what_cannot_be_read_is_skipped_and_told(tmp_path):
     bad = {"cut.png", "text.jpg", "empty.png", "clear.png", "bomb.png", "folder.png"}
     assert set(own.skipped) == bad
     assert own.skipped["text.jpg"] == "is no picture"
+    assert own.skipped["folder.png"] == "is a folder, and folders in a folder are not read"
     assert "stands out" in own.skipped["empty.png"]
     assert "pixels" in own.skipped["bomb.png"]
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):
-    with pytest.raises(SettingError, match=r"data\.images is .*which holds no PNG or JPEG"):
+    with pytest.raises(SettingError, match=r"data\.images is .*which holds no PNG, JPEG, WebP or BMP file"):
         read_images(str(tmp_path))
     with pytest.raises(SettingError, match=r"data\.images is .*cannot be read"):
         read_images(str(tmp_path / "absent"))
@@ -146,7 +153,7 @@ def test_predict_writes_a_table_and_a_sheet(command, tmp_path, capsys):
     assert sorted(os.listdir(mine)) == ["1.png", "2.png", "3.png", "x.png"]
     (tmp_path / "none").mkdir()
     assert command("predict", "--ckpt_path", checkpoint, "--data.images=none") == 2
-    assert "holds no PNG or JPEG" in capsys.readouterr().err
+    assert "holds no PNG, JPEG, WebP or BMP" in capsys.readouterr().err
 
 
 @pytest.mark.slow

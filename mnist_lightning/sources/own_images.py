@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mnist_lightning.errors import SettingError
 
-ENDINGS = (".png", ".jpg", ".jpeg")
+FORMATS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",)}
+ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 SIDE, BOX = 28, 20  # pixels; MNIST's digits fill a box of 20 by 20 in an image of 28 by 28
 MOST_PIXELS = 50_000_000  # of one picture, since a small file can unpack to any number
 WORKING_SIDE = 400  # pixels; larger pictures are made smaller first
@@ -29,7 +30,9 @@ class OwnImages(NamedTuple):
 
 
 def read_images(folder: str) -> OwnImages:
-    """Reads the PNG and JPEG files of a folder, in the order of their names. Files that cannot be read are skipped.
+    """Reads the PNG, JPEG, WebP and BMP files of a folder, in the order of their names.
+
+    Files that cannot be read and folders are skipped and named.
 
     Args:
         folder: Any sizes and colours, one digit a file, dark on light or light on dark.
@@ -39,14 +42,18 @@ def read_images(folder: str) -> OwnImages:
     """
     place = Path(folder)
     try:
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
+        inside = sorted(place.iterdir())
     except OSError as error:
         raise SettingError(
             f"data.images is {folder}, which cannot be read ({error.strerror}): name a folder of pictures."
         ) from error
+    files = [path for path in inside if path.suffix.lower() in ENDINGS and not path.is_dir()]
     if not files:
-        raise SettingError(f"data.images is {folder}, which holds no PNG or JPEG file: name another folder.")
-    images, names, skipped = [], [], {}
+        raise SettingError(
+            f"data.images is {folder}, which holds no PNG, JPEG, WebP or BMP file: name the folder that holds the files."
+        )
+    images, names = [], []
+    skipped = {path.name: "is a folder, and folders in a folder are not read" for path in inside if path.is_dir()}
     for path in files:
         try:
             images.append(as_mnist(_colours(path)))
@@ -102,7 +109,7 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
 
 def _colours(path: Path) -> np.ndarray:
     """Reads a picture, [height, width, 3]. It is turned as its EXIF data say, and a ground is put behind transparent parts."""
-    with Image.open(path, formats=("PNG", "JPEG")) as file:
+    with Image.open(path, formats=tuple(FORMATS)) as file:
         picture: Image.Image = file
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"has {picture.width:,} x {picture.height:,} pixels, more than {MOST_PIXELS:,}")
