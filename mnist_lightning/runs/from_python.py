@@ -44,6 +44,10 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
         raise SettingError(
             "The Trainer has loggers of its own: make it with logger=False, and give the loggers to experiment.callbacks."
         )
+    if getattr(module, "_compiler_ctx", None) is not None:
+        raise SettingError(
+            "The model is one of torch.compile, which would compile within the clock: make it with compile=True instead."
+        )
     refuse_unsupported_trainer(trainer)
     if trainer.ckpt_path is None and getattr(module, FITTED, False):
         raise SettingError("The model was trained before and would start from those weights: make a new one.")
