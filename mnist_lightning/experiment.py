@@ -26,6 +26,7 @@ from mnist_lightning.measure.step_parts import StepParts
 from mnist_lightning.runs.epochs import WholeEpochs
 from mnist_lightning.runs.folder import RunFolder
 from mnist_lightning.runs.record import RunRecord
+from mnist_lightning.runs.setups import refuse_copies
 from mnist_lightning.speed.warm_up import WarmUp
 from mnist_lightning.views.board import Board
 from mnist_lightning.views.console import silence_noise
@@ -53,7 +54,11 @@ def trainer_settings(**changes: Any) -> dict[str, Any]:
 
     Args:
         changes: Arguments of the Trainer that shall have other values, such as `max_epochs` or `devices`.
+
+    Raises:
+        SettingError: If the strategy starts its processes in a way that cannot work.
     """
+    refuse_copies(changes.get("strategy"))
     silence_noise()
     plugins = with_plugins(changes.pop("plugins", None))
     return {**TRAINER, "logger": False, **changes, "plugins": plugins}

@@ -12,8 +12,9 @@ from lightning.pytorch import Trainer
 from test_fit import weights
 from test_python import make_trainer, small
 
-from mnist_lightning import MNISTClassifier, MNISTDataModule
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.errors import SettingError
+from mnist_lightning.runs.setups import refuse_unsupported_trainer
 
 # The test of each row, by the row's first cell.
 ROWS = {
@@ -25,6 +26,8 @@ ROWS = {
     '`ModelCheckpoint(monitor="val_acc")`': "test_habits::test_lightnings_own_callbacks_and_profilers_work",
     "`LearningRateMonitor` and other callbacks": "test_fit::test_callbacks_may_be_one_and_validation_off",
     '`profiler="simple"`, `"advanced"` or `"pytorch"`': "test_habits::test_lightnings_own_callbacks_and_profilers_work",
+    '`strategy="ddp_spawn"`, `"ddp_fork"` or `"ddp_notebook"`': "test_habits::test_what_cannot_run_is_refused",
+    '`strategy="fsdp"` on a CPU, `precision="transformer-engine"` without its package': "test_habits::test_what_cannot_run_is_refused",
     "`fast_dev_run=True`": "test_fit::test_a_fast_dev_run_writes_nothing",
     "`overfit_batches`, `val_check_interval`": "test_bad_settings::test_a_bad_setting_is_one_sentence",
     '`precision="bf16-mixed"`': "test_speed::test_bf16_learns_as_fp32_does",
@@ -86,3 +89,32 @@ def test_a_compiled_model_is_refused_with_the_setting_that_compiles(command):
     with pytest.raises(SettingError, match="make it with compile=True"):
         make_trainer().fit(torch.compile(network), data)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (
+            "--trainer.strategy=ddp_spawn",
+            "trainer.strategy is ddp_spawn, whose processes would be copies of this one: use ddp",
+        ),
+        ("--trainer.strategy=ddp_fork", "use ddp, on the command line or in a script"),
+        ("--trainer.strategy=ddp_notebook", "use ddp, on the command line or in a script"),
+        ("--trainer.strategy=fsdp", "trainer.strategy"),
+        ("--trainer.precision=transformer-engine", "transformer"),
+    ],
+)
+def test_what_cannot_run_is_refused(command, capsys, option, says):
+    assert command("fit", *SMALL, "--trainer.accelerator=cpu", "--trainer.devices=2", option) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and says in said[0]
+    assert list(Path().iterdir()) == []
+
+
+def test_a_strategy_that_copies_the_process_is_refused_from_python():
+    with pytest.raises(SettingError, match="trainer.strategy is ddp_notebook.*use ddp, on the command line"):
+        experiment.trainer_settings(devices=2, strategy="ddp_notebook")
+    trainer = make_trainer()
+    trainer.strategy._start_method = "fork"  # as Lightning chooses in a notebook
+    with pytest.raises(SettingError, match="trainer.strategy is ddp_fork"):
+        refuse_unsupported_trainer(trainer)

@@ -43,12 +43,29 @@ def resolve(settings: Namespace) -> Trainer:
         raise SettingError(of_a_library(error, given)) from error
 
 
+COPIED = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies that copy the Trainer, with its locks and threads
+
+
+def refuse_copies(strategy: Any) -> None:
+    """Refuses a strategy whose processes begin as copies of the one that starts them.
+
+    Raises:
+        SettingError: If it is one.
+    """
+    if strategy in COPIED:
+        raise SettingError(
+            f"trainer.strategy is {strategy}, whose processes would be copies of this one: use ddp, on the command line or "
+            "in a script."
+        )
+
+
 def refuse_unsupported(settings: Namespace) -> None:
     """Refuses settings of the Trainer that would break what this project promises.
 
     Raises:
         SettingError: If one is given.
     """
+    refuse_copies(settings.strategy)
     for name, refused, why in (
         *(
             (name, settings[name] == 0, "which trains nothing: give a positive number")
@@ -62,11 +79,6 @@ def refuse_unsupported(settings: Namespace) -> None:
         ),
         ("use_distributed_sampler", settings.use_distributed_sampler, "which would deal the images anew: leave it out"),
         ("barebones", settings.barebones, "which leaves out the checkpoints and the times: leave it out"),
-        (
-            "strategy",
-            settings.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"),
-            "whose processes cannot take over the command line: use ddp",
-        ),
         ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
         ("check_val_every_n_epoch", settings.check_val_every_n_epoch == 0, "but it must be 1 or more"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
@@ -80,7 +92,9 @@ def refuse_unsupported_trainer(trainer: Trainer) -> None:
     names = ["max_epochs", "max_steps", "limit_train_batches", "overfit_batches", "val_check_interval", "barebones"]
     names += ["accumulate_grad_batches", "check_val_every_n_epoch"]
     settings = {name: getattr(trainer, name) for name in names}
-    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False, strategy="auto"))
+    # In a notebook Lightning chooses such a strategy by itself.
+    strategy = f"ddp_{getattr(trainer.strategy, '_start_method', 'popen')}"
+    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False, strategy=strategy))
 
 
 def refuse_second_deal(trainer: Trainer) -> None:
