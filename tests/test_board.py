@@ -26,8 +26,9 @@ METRICS = {
     *("seconds/train_epoch", "seconds/val_epoch", "seconds/epoch", "images_per_second"),
     *("seconds/fit", "seconds/warm_up"),
 }
-FINAL = {"final/test_accuracy", "final/test_loss", "final/seconds_fit", "final/images_per_second"}
-FINAL |= {"final/fp32_gflops"}  # of the machine
+GLANCE = {"at a glance/test accuracy", "at a glance/test loss"}
+METRICS |= GLANCE
+FINAL = {"summary/fp32_gflops"}
 SESSION = "_hparams_/session_start_info"
 
 
@@ -87,16 +88,11 @@ def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
     assert row.items() >= named.items()
     model = {"channels": "[4, 8]", "hidden": 16, "dropout": "[0.25, 0.5]", "learning_rate": 1.0}
     assert row.items() >= {**model, "network": "MNISTClassifier", "accumulate_grad_batches": 1}.items()
-    final = {name: events.Scalars(name)[0] for name in FINAL}
-    assert {point.step for point in final.values()} == {2}
-    metrics = summary["metrics"]
-    assert final["final/test_accuracy"].value == pytest.approx(metrics["val/accuracy"])
-    assert final["final/test_loss"].value == pytest.approx(metrics["val/loss"])
-    assert final["final/seconds_fit"].value == pytest.approx(metrics["seconds/fit"])
-    gflops = summary["calibration"]["after"]["fp32_gflops"]
-    assert final["final/fp32_gflops"].value == pytest.approx(gflops)
-    rate = summary["median"]["images_per_second"]
-    assert final["final/images_per_second"].value == pytest.approx(rate)
+    for name in ("accuracy", "loss"):
+        points = [(point.step, point.value) for point in events.Scalars(f"at a glance/test {name}")]
+        assert points == [(point.step, point.value) for point in events.Scalars(f"val/{name}")]
+    (rate,) = events.Scalars("summary/fp32_gflops")
+    assert (rate.step, rate.value) == (2, pytest.approx(summary["calibration"]["after"]["fp32_gflops"]))
     # The file of the run's own hyperparameters is not the table's.
     assert "precision" not in yaml.safe_load((run / "hparams.yaml").read_text())
 
@@ -112,7 +108,8 @@ def test_the_columns_of_hyperparameters_are_those_that_differ(run, command, tmp_
     asked = RequestContext()
     experiment = table.experiment_from_metadata(asked, "", True, table.hparams_metadata(asked, ""), [])
     assert [each.name for each in experiment.hparam_infos if each.differs] == ["epochs", "gradient_clip_val", "hidden"]
-    assert {each.name.tag for each in list(experiment.metric_infos)[:5]} == FINAL
+    shown = [each.name.tag for each in experiment.metric_infos][:5]
+    assert shown == [*sorted(GLANCE), "images_per_second", "seconds/epoch", "seconds/fit"]
     # A run without one of the settings would not be drawn beside the others.
     rows = [session(EventAccumulator(str(each)).Reload()) for each in (run, other.parent)]
     assert rows[0].keys() == rows[1].keys()
