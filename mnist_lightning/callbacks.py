@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.data import Batch
+from mnist_lightning.data import data_module
 from mnist_lightning.durability.signals import SIGNALS, stop_on_signals
 
 
@@ -32,14 +32,8 @@ class WallClock(Callback):
         self.begin = self._now(trainer) - self.fit
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.images = 0
         self.validated: tuple[float, float] | None = None
         self.epoch_begin = self._now(trainer)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        self.images += batch.size
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.validation_begin = self._now(trainer)
@@ -56,7 +50,7 @@ class WallClock(Callback):
         train, epoch, self.fit = trainer.strategy.reduce(seconds, reduce_op="max").tolist()
         # The longest validation would count twice what it waits for the slowest training.
         times = {"seconds/train_epoch": train, "seconds/val_epoch": epoch - train, "seconds/epoch": epoch}
-        times["images_per_second"] = self.images / train
+        times["images_per_second"] = _trained_images(trainer) / train
         self.epochs.append(times)
         for logger in trainer.loggers:
             logger.log_metrics(times, step=trainer.current_epoch + 1)
@@ -85,6 +79,13 @@ class WallClock(Callback):
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize(trainer.strategy.root_device)
         return perf_counter()
+
+
+def _trained_images(trainer: Trainer) -> int:
+    """Images of all devices in this epoch so far."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    data = data_module(trainer)
+    return min(batches * data.batch_size, len(data.train_digits))
 
 
 class StopSignals(Callback):

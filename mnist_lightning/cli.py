@@ -41,6 +41,7 @@ class MNISTCLI(LightningCLI):
         parser.set_defaults({f"checkpoint.{name}": value for name, value in experiment.CHECKPOINT.items()})
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_argument("--tf32", type=bool, default=False, help="Whether fp32 products on a GPU may be in TF32.")
+        parser.add_argument("--step_parts", type=bool, default=False, help="Whether to record a step's parts.")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
@@ -81,7 +82,8 @@ class MNISTCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
         bar = config.enable_progress_bar is not False
-        kwargs["callbacks"] = experiment.with_callbacks(config.callbacks, config.logger or [], bar)
+        parts = self.config_init[self.subcommand].step_parts
+        kwargs["callbacks"] = experiment.with_callbacks(config.callbacks, config.logger or [], bar, parts)
         kwargs["plugins"] = experiment.with_plugins(config.plugins)
         if self.subcommand == "fit":
             kwargs["logger"] = False  # RunFolder gives the Trainer its loggers once the run has its folder

@@ -6,7 +6,7 @@ other masks than a CPU. Here each unit of each image hashes a counter with Split
 what any other device would have got.
 """
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ def _signed(word: int) -> int:
     """The int64 with the same bits as an unsigned 64-bit number; torch's 64-bit arithmetic is signed."""
     return word - (1 << 64) if word >> 63 else word
 
+
+STEPS_IN_A_BLOCK = 1024
 
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX_1 = _signed(0xBF58476D1CE4E5B9)
@@ -36,11 +38,26 @@ def splitmix64(counters: Tensor, key: Tensor) -> Tensor:
     return _xor_shift(words, 31)
 
 
-def draw_key(seed: Sequence[int], device: torch.device) -> Tensor:
-    """The key of one draw, int64 []. `seed` names the draw: the seed of the experiment, the epoch, the step, the layer."""
-    word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    # A tensor, so that the compiler sees no new constant at each step; filled on the device, so that nobody waits.
-    return torch.full((), _signed(word), dtype=torch.int64, device=device)
+def draw_keys(seed: int, epoch: int, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The keys of the two dropout draws of a training step, int64 [] each, on the device.
+
+    Args:
+        seed: Of the experiment.
+        epoch: From 0.
+        step: The batch's number in its epoch, from 0.
+        device: Where the masks are computed.
+    """
+    block, place = divmod(step, STEPS_IN_A_BLOCK)
+    return _block_of_keys(seed, epoch, block, device)[place]
+
+
+@lru_cache(maxsize=2)
+def _block_of_keys(seed: int, epoch: int, block: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    # Many steps at once, since a step on a GPU must not wait for the host to draw and send a key.
+    words = np.random.SeedSequence([seed, epoch, block]).generate_state(2 * STEPS_IN_A_BLOCK, np.uint64)
+    # Tensors, so that the compiler sees no new constant at each step.
+    keys = torch.from_numpy(words.view(np.int64)).to(device).unbind()
+    return list(zip(keys[::2], keys[1::2], strict=True))
 
 
 def random_words(rows: Tensor, columns: int, key: Tensor) -> Tensor:

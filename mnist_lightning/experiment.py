@@ -75,17 +75,18 @@ def with_plugins(given: Any) -> list[Any]:
     return plugins
 
 
-def with_callbacks(given: Any, loggers: Sequence[Logger], progress: bool) -> list[Callback]:
+def with_callbacks(given: Any, loggers: Sequence[Logger], progress: bool, step_parts: bool) -> list[Callback]:
     """The Trainer's callbacks for the command line, which makes the callback that saves checkpoints by itself.
 
     Args:
         given: The user's, which may be one, a list or None; they come first, and run outside the clock at the start.
         loggers: Of the run.
         progress: Whether to show a bar, unless the user gives one.
+        step_parts: Whether to record where the time of a step goes.
     """
     own = _listed(given)
     has_bar = any(isinstance(callback, ProgressBar) for callback in own)
-    return [*own, *callbacks(loggers, progress=progress and not has_bar, checkpoint=False)]
+    return [*own, *callbacks(loggers, progress=progress and not has_bar, checkpoint=False, step_parts=step_parts)]
 
 
 def _listed(given: Any) -> list[Any]:
@@ -93,7 +94,10 @@ def _listed(given: Any) -> list[Any]:
 
 
 def callbacks(
-    loggers: Sequence[Logger] | None = None, progress: bool = True, checkpoint: bool = True
+    loggers: Sequence[Logger] | None = None,
+    progress: bool = True,
+    checkpoint: bool = True,
+    step_parts: bool = False,
 ) -> list[Callback]:
     """The experiment's callbacks, in the order in which Lightning asks them at each hook.
 
@@ -106,8 +110,9 @@ def callbacks(
         loggers: Of the run; by default one of TensorBoard in the run's folder below `logs/`.
         progress: Whether to show a bar, or a line an epoch.
         checkpoint: Whether to save the last epoch.
+        step_parts: Whether to record where the time of a step goes.
     """
-    clock, warm_up, neighbours, parts = WallClock(), WarmUp(), Neighbours(), StepParts()
+    clock, warm_up, neighbours, parts = WallClock(), WarmUp(), Neighbours(), StepParts(step_parts)
     calibration, energy = Calibration(), Energy()
     record = RunRecord(clock, warm_up, calibration, neighbours, energy, parts)
     return [

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
-from mnist_lightning.dropout import draw_key, dropout
+from mnist_lightning.dropout import draw_keys, dropout
 from mnist_lightning.errors import SettingError
 from mnist_lightning.speed.adadelta import CompiledAdadelta
 from mnist_lightning.speed.compiler import compiler_problem
@@ -88,6 +88,13 @@ class MNISTClassifier(LightningModule):
         self.fused = False
         self._network = self.network
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning names the running hook here fifty times a step, and a module's own way of setting an attribute is slow.
+        if name == "_current_fx_name":
+            vars(self)[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def draw_weights(self) -> None:
         """Draws the weights of all layers from the seed, in order: Glorot-uniform, with zero biases, as Keras does."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -133,8 +140,9 @@ class MNISTClassifier(LightningModule):
         """
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
-        draw = (self.seed, self.current_epoch, step)
-        return self._network(images, rows, *(draw_key((*draw, layer), images.device) for layer in (1, 2)))
+        # Nothing is dropped in evaluation, so any key will do.
+        epoch, step = (self.current_epoch, step) if self.training else (0, 0)
+        return self._network(images, rows, *draw_keys(self.seed, epoch, step, images.device))
 
     def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
         """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
@@ -150,10 +158,10 @@ class MNISTClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A loss whose gradient, averaged over the devices, is the gradient of the mean loss over the global batch."""
         logits = self(batch.images, batch.rows, batch_idx)
-        losses = F.cross_entropy(logits, batch.labels, reduction="none")
-        _update(self.train_metrics, losses, logits, batch.labels)
         # A sum, since devices may hold different numbers of images of the last batch.
-        return losses.sum() * (self.trainer.world_size / batch.size)
+        loss = F.cross_entropy(logits, batch.labels, reduction="sum")
+        _update(self.train_metrics, loss, logits, batch)
+        return loss * (self.trainer.world_size / batch.size)
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch(self.train_metrics, self.current_epoch + 1)
@@ -196,7 +204,7 @@ class MNISTClassifier(LightningModule):
 
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         logits = self(batch.images)
-        _update(metrics, F.cross_entropy(logits, batch.labels, reduction="none"), logits, batch.labels)
+        _update(metrics, F.cross_entropy(logits, batch.labels, reduction="sum"), logits, batch)
         return logits
 
     def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
@@ -205,19 +213,43 @@ class MNISTClassifier(LightningModule):
         self.log("step", float(epoch), sync_dist=True)
 
 
+class MeanOverImages(Metric):
+    """The mean over all images of all devices, from a sum that stays on the device until it is asked for."""
+
+    full_state_update = False
+
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.images = 0
+
+    def update(self, total: Tensor, images: int) -> None:
+        """Adds a batch.
+
+        Args:
+            total: Of the images of this device, [].
+            images: In the global batch. Each process knows this number, so it is not summed over them.
+        """
+        self.total += total
+        self.images += images
+
+    def compute(self) -> Tensor:
+        return self.total / self.images
+
+    def reset(self) -> None:
+        super().reset()
+        self.images = 0
+
+
 def _metrics(prefix: str) -> MetricCollection:
+    # Accuracy is the share of all images, as Keras's; torchmetrics' default is the mean over classes.
     return MetricCollection(
-        {
-            # Looking for NaN would make a GPU wait in every step.
-            "loss": MeanMetric(nan_strategy="disable"),
-            # The mean over images is Keras's accuracy; torchmetrics' default is the mean over classes.
-            "accuracy": MeanMetric(nan_strategy="disable"),
-        },
-        prefix=prefix,
-        compute_groups=False,
+        {"loss": MeanOverImages(), "accuracy": MeanOverImages()}, prefix=prefix, compute_groups=False
     )
 
 
-def _update(metrics: MetricCollection, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-    metrics["loss"].update(losses.detach())
-    metrics["accuracy"].update((logits.argmax(1) == labels).float())
+def _update(metrics: MetricCollection, loss: Tensor, logits: Tensor, batch: Batch) -> None:
+    metrics["loss"].update(loss.detach(), batch.size)
+    metrics["accuracy"].update((logits.argmax(1) == batch.labels).sum(), batch.size)

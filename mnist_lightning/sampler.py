@@ -60,6 +60,8 @@ class GlobalBatchSampler(Sampler[Share]):
             order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
         else:
             order = torch.arange(self.images)
+        mine = slice(self.rank, None, self.world_size)
+        rows = torch.arange(self.batch_size, device=self.device)[mine]
         for batch in order.to(self.device).split(self.batch_size):
-            rows = torch.arange(len(batch), device=self.device)[self.rank :: self.world_size]
-            yield Share(batch[rows], rows, len(batch))
+            indices = batch[mine]
+            yield Share(indices, rows[: len(indices)], len(batch))

@@ -1,9 +1,12 @@
+import itertools
+
 import pytest
 import torch
 
-from mnist_lightning.dropout import draw_key, dropout, keep_mask, splitmix64
+from mnist_lightning.dropout import draw_keys, dropout, keep_mask, splitmix64
 
 CPU = torch.device("cpu")
+KEY = draw_keys(0, 0, 0, CPU)[0]
 
 
 def test_splitmix64_gives_its_published_stream():
@@ -20,7 +23,7 @@ def test_splitmix64_gives_its_published_stream():
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.3, 0.001])
 def test_each_unit_is_dropped_with_the_rate_and_independently(rate):
-    keep = keep_mask(torch.arange(1000), 999, rate, draw_key((0, 0, 0, 1), CPU)).double()
+    keep = keep_mask(torch.arange(1000), 999, rate, KEY).double()
     sigma = (rate * (1 - rate)) ** 0.5
     centred = (keep - (1 - rate)) / sigma
     assert keep.shape == (1000, 999)
@@ -38,31 +41,35 @@ def test_each_unit_is_dropped_with_the_rate_and_independently(rate):
 
 def test_a_quarter_is_exactly_a_quarter_of_the_byte_values():
     # Over all 65,536 units of many rows the dropped share is .25 to 4 sigma; a rate of 63/256 or 65/256 is 100 off.
-    keep = keep_mask(torch.arange(512), 65_536, 0.25, draw_key((7, 7, 7, 7), CPU))
+    keep = keep_mask(torch.arange(512), 65_536, 0.25, KEY)
     dropped = 1 - keep.double().mean()
     assert abs(dropped - 0.25) < 4 * (0.25 * 0.75 / keep.numel()) ** 0.5
 
 
 def test_an_image_has_its_mask_whoever_draws_it():
-    everyone = keep_mask(torch.arange(64), 100, 0.5, draw_key((1, 2, 3, 4), CPU))
+    everyone = keep_mask(torch.arange(64), 100, 0.5, KEY)
     for device in range(3):
         rows = torch.arange(device, 64, 3)
-        assert torch.equal(keep_mask(rows, 100, 0.5, draw_key((1, 2, 3, 4), CPU)), everyone[rows])
+        assert torch.equal(keep_mask(rows, 100, 0.5, KEY), everyone[rows])
 
 
 def test_seed_epoch_step_and_layer_each_draw_anew():
-    rows = torch.arange(8)
-    masks = [
-        keep_mask(rows, 512, 0.5, draw_key(seed, CPU))
-        for seed in [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]
-    ]
-    for other in masks[1:]:
-        assert 0.4 < (masks[0] == other).double().mean() < 0.6
+    """Steps 2 and 1026 are in two blocks of keys that are made at once."""
+    draws = [draw_keys(1, 2, 2, CPU), draw_keys(0, 2, 2, CPU), draw_keys(1, 0, 2, CPU), draw_keys(1, 2, 1026, CPU)]
+    keys = [*draws[0], *(draw[0] for draw in draws[1:]), draw_keys(1, 2, 3, CPU)[0]]
+    masks = [keep_mask(torch.arange(8), 512, 0.5, key) for key in keys]
+    for one, other in itertools.combinations(masks, 2):
+        assert 0.4 < (one == other).double().mean() < 0.6
+
+
+def test_no_two_steps_of_a_long_run_share_a_key():
+    keys = {int(key) for epoch in range(10) for step in range(1875) for key in draw_keys(0, epoch, step, CPU)}
+    assert len(keys) == 10 * 1875 * 2
 
 
 def test_kept_units_are_scaled_and_gradients_follow():
     x = torch.rand(4, 100, dtype=torch.float64, requires_grad=True)
-    rows, key = torch.arange(4), draw_key((0, 0, 0, 1), CPU)
+    rows, key = torch.arange(4), KEY
     keep = keep_mask(rows, 100, 0.25, key)
     y = dropout(x, 0.25, rows, key)
     y.sum().backward()

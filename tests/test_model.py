@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_lightning.data import Batch
-from mnist_lightning.dropout import draw_key, keep_mask
+from mnist_lightning.dropout import draw_keys, keep_mask
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
 
@@ -134,13 +134,13 @@ def test_a_training_step_is_that_of_the_global_batch(fused):
     rows = torch.tensor([1, 4])
     loss = model.training_step(Batch(images, labels, indices=rows, rows=rows, size=5), batch_idx=17)
 
-    w = weights(model)
+    w, keys = weights(model), draw_keys(9, 4, 17, images.device)
     x = torch.relu(F.conv2d(images[:, None].double() / 255, w["conv1.weight"], w["conv1.bias"]))
     x = F.max_pool2d(torch.relu(F.conv2d(x, w["conv2.weight"], w["conv2.bias"])), 2)
     x = x.permute(0, 2, 3, 1).reshape(2, -1)
-    x = x * keep_mask(torch.arange(5), 864, 0.25, draw_key((9, 4, 17, 1), x.device))[rows] / 0.75
+    x = x * keep_mask(torch.arange(5), 864, 0.25, keys[0])[rows] / 0.75
     x = torch.relu(x @ w["dense1.weight"].T + w["dense1.bias"])
-    x = x * keep_mask(torch.arange(5), 12, 0.5, draw_key((9, 4, 17, 2), x.device))[rows] / 0.5
+    x = x * keep_mask(torch.arange(5), 12, 0.5, keys[1])[rows] / 0.5
     probabilities = (x @ w["dense2.weight"].T + w["dense2.bias"]).softmax(1)
     # DDP takes the mean over three devices; the global batch's loss is the mean over five images.
     share_of_the_mean = -probabilities[[0, 1], labels].log().sum() / 5

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnist_lightning.dropout import draw_key
+from mnist_lightning.dropout import draw_keys
 from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu_dropout
 
-KEY = draw_key((0, 1, 2, 1), torch.device("cpu"))
+KEY = draw_keys(0, 1, 2, torch.device("cpu"))[0]
 
 
 def maps(dtype=torch.float32, side=24, levels=None) -> torch.Tensor:

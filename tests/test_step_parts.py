@@ -60,10 +60,10 @@ def train(parts, trainer, now, slower=1.0):
 
 
 def test_the_parts_add_up_to_the_step(now):
-    parts, trainer = StepParts(), make_trainer(now)
+    parts, trainer = StepParts(True), make_trainer(now)
     parts.on_train_start(trainer, None)
     train(parts, trainer, now, slower=1000.0)
-    resumed = StepParts()
+    resumed = StepParts(True)
     resumed.load_state_dict(parts.state_dict())
     resumed.on_train_start(trainer, None)
     train(resumed, trainer, now)
@@ -80,7 +80,7 @@ def test_the_parts_add_up_to_the_step(now):
 
 
 def test_a_disturbed_pass_over_the_data_makes_no_part_negative(now):
-    parts, trainer = StepParts(), make_trainer(now)
+    parts, trainer = StepParts(True), make_trainer(now)
     parts.on_train_start(trainer, None)
     train(parts, trainer, now)
     parts.data = 100.0
@@ -90,7 +90,7 @@ def test_a_disturbed_pass_over_the_data_makes_no_part_negative(now):
 
 def test_the_parts_are_those_of_one_epoch():
     """The medians of the parts, 4 s, 4 s and 5 s, would be longer than any step."""
-    parts = StepParts()
+    parts = StepParts(True)
     for step, forward, backward, optimizer in ((10.0, 1.0, 4.0, 5.0), (11.0, 4.0, 1.0, 5.5), (12.0, 5.0, 5.0, 0.0)):
         seconds = {"forward": forward, "backward": backward, "optimizer": optimizer, "exchange": 0.0, "step": step}
         parts.epochs.append(seconds)
@@ -105,7 +105,7 @@ def test_the_parts_are_those_of_one_epoch():
 
 
 def test_a_long_wait_for_gradients_makes_no_part_negative(now):
-    parts, trainer = StepParts(), make_trainer(now)
+    parts, trainer = StepParts(True), make_trainer(now)
     parts.on_train_start(trainer, None)
     clock = {"backward_comm_time": 9e9, "backward_compute_comm_overlap_time": 2e9}
     parts.ddp = SimpleNamespace(_get_ddp_logging_data=lambda: clock)
@@ -117,7 +117,7 @@ def test_a_long_wait_for_gradients_makes_no_part_negative(now):
 
 
 def test_a_gpu_is_not_timed_from_its_host(now):
-    parts, trainer = StepParts(), make_trainer(now, "meta")
+    parts, trainer = StepParts(True), make_trainer(now, "meta")
     parts.on_train_start(trainer, None)
     train(parts, trainer, now)
     parts.on_train_end(trainer, None)
@@ -125,7 +125,7 @@ def test_a_gpu_is_not_timed_from_its_host(now):
 
 
 def test_a_fit_records_where_its_steps_went(command, tmp_path):
-    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--step_parts=true") == 0
     (path,) = tmp_path.rglob("summary.json")
     summary = json.loads(path.read_text())
     spent = summary["step_seconds"]
@@ -133,6 +133,14 @@ def test_a_fit_records_where_its_steps_went(command, tmp_path):
     assert spent["exchange"] == 0 and all(spent[name] > 0 for name in ("forward", "backward", "optimizer"))
     assert spent["data"] >= 0 and spent["trainer"] >= 0
     assert summary["neighbours"].keys() == {"other_cores", "stolen_cores"}
+
+
+def test_nothing_is_recorded_unasked(now):
+    parts, trainer = StepParts(), make_trainer(now)
+    parts.on_train_start(trainer, None)
+    parts.on_train_end(trainer, None)
+    assert parts.medians() == {}
+    assert parts.on_before_backward is None  # so that Lightning does not call it
 
 
 def test_neighbours_are_what_this_run_did_not_use(monkeypatch):

@@ -22,7 +22,7 @@ TWO = ["--config", PROJECT / "configs" / "2xcpu.yaml"]
 def folder(tmp_path_factory) -> Path:
     """Where one epoch was trained in double precision on two devices."""
     folder = tmp_path_factory.mktemp("two")
-    done = spawn(folder, "fit", *TWO, *DOUBLE)
+    done = spawn(folder, "fit", *TWO, *DOUBLE, "--step_parts=true")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Training time") == 1
     assert noise(done.stderr) == [], done.stderr

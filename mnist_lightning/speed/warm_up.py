@@ -10,6 +10,7 @@ from torch import Tensor
 from mnist_lightning.data import Batch
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.speed.allocator import keep_freed_memory
+from mnist_lightning.speed.empty_hooks import remove_empty_hooks
 
 
 class WarmUp(Callback):
@@ -26,6 +27,7 @@ class WarmUp(Callback):
 
     def setup(self, trainer: Trainer, module: MNISTClassifier, stage: str) -> None:
         keep_freed_memory()  # for Python programs; the commands call it before they import torch
+        remove_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         begin = perf_counter()

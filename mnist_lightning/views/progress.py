@@ -7,6 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from mnist_lightning.speed.empty_hooks import leave_steps_alone
+
 
 class FitProgress(ProgressBar):
     """One bar over all epochs, with the epoch, the last validation accuracy and the time left.
@@ -43,6 +45,9 @@ class FitProgress(ProgressBar):
                 dynamic_ncols=True,
                 unit="step",
             )
+
+        if self.bar is None:
+            leave_steps_alone(self)
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._say_ended()
