@@ -62,7 +62,6 @@ class MNISTCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self.setup_name = settle(config, str(self.subcommand))
-        # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
 
         # The saved config makes a new run: it names no checkpoint and no version.
@@ -80,9 +79,8 @@ class MNISTCLI(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand].trainer
+        parts, config = self.config_init[self.subcommand].step_parts, self.config_init[self.subcommand].trainer
         bar = config.enable_progress_bar is not False
-        parts = self.config_init[self.subcommand].step_parts
         kwargs["callbacks"] = experiment.with_callbacks(config.callbacks, config.logger or [], bar, parts)
         kwargs["plugins"] = experiment.with_plugins(config.plugins)
         if self.subcommand == "fit":

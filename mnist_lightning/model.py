@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
 from mnist_lightning.dropout import draw_keys, dropout
 from mnist_lightning.errors import SettingError
+from mnist_lightning.metrics import image_metrics, update_metrics
 from mnist_lightning.speed.adadelta import CompiledAdadelta
 from mnist_lightning.speed.compiler import compiler_problem
 from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu_dropout
@@ -81,9 +82,9 @@ class MNISTClassifier(LightningModule):
         self.dense2 = nn.Linear(hidden, CLASSES)
         self.draw_weights()
 
-        self.train_metrics = _metrics("train/")
-        self.val_metrics = _metrics("val/")
-        self.test_metrics = _metrics("test/")
+        self.train_metrics = image_metrics("train/")
+        self.val_metrics = image_metrics("val/")
+        self.test_metrics = image_metrics("test/")
         self.trained_epochs = 0
         self.fused = False
         self._network = self.network
@@ -160,7 +161,7 @@ class MNISTClassifier(LightningModule):
         logits = self(batch.images, batch.rows, batch_idx)
         # A sum, since devices may hold different numbers of images of the last batch.
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
-        _update(self.train_metrics, loss, logits, batch)
+        update_metrics(self.train_metrics, loss, logits, batch)
         return loss * (self.trainer.world_size / batch.size)
 
     def on_train_epoch_end(self) -> None:
@@ -204,52 +205,10 @@ class MNISTClassifier(LightningModule):
 
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         logits = self(batch.images)
-        _update(metrics, F.cross_entropy(logits, batch.labels, reduction="sum"), logits, batch)
+        update_metrics(metrics, F.cross_entropy(logits, batch.labels, reduction="sum"), logits, batch)
         return logits
 
     def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
         # A logged "step" becomes TensorBoard's x axis, so that all batch sizes lie over each other.
         self.log_dict(dict(metrics.items()))
         self.log("step", float(epoch), sync_dist=True)
-
-
-class MeanOverImages(Metric):
-    """The mean over all images of all devices, from a sum that stays on the device until it is asked for."""
-
-    full_state_update = False
-
-    total: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.images = 0
-
-    def update(self, total: Tensor, images: int) -> None:
-        """Adds a batch.
-
-        Args:
-            total: Of the images of this device, [].
-            images: In the global batch. Each process knows this number, so it is not summed over them.
-        """
-        self.total += total
-        self.images += images
-
-    def compute(self) -> Tensor:
-        return self.total / self.images
-
-    def reset(self) -> None:
-        super().reset()
-        self.images = 0
-
-
-def _metrics(prefix: str) -> MetricCollection:
-    # Accuracy is the share of all images, as Keras's; torchmetrics' default is the mean over classes.
-    return MetricCollection(
-        {"loss": MeanOverImages(), "accuracy": MeanOverImages()}, prefix=prefix, compute_groups=False
-    )
-
-
-def _update(metrics: MetricCollection, loss: Tensor, logits: Tensor, batch: Batch) -> None:
-    metrics["loss"].update(loss.detach(), batch.size)
-    metrics["accuracy"].update((logits.argmax(1) == batch.labels).sum(), batch.size)

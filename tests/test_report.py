@@ -326,6 +326,7 @@ def test_a_fit_has_all_that_the_report_reads(command, tmp_path, monkeypatch):
                 f"--data.batch_size={batch_size}",
                 "--trainer.max_epochs=2",
                 "--trainer.accelerator=cpu",
+                "--step_parts=true",
             )
             == 0
         )

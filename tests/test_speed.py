@@ -14,11 +14,13 @@ from conftest import PROJECT, SMALL, spawn
 from lightning.pytorch import Callback, Trainer
 from test_fit import RUNS, SMALL_FIT, results, scalars, weights
 
+from mnist_lightning import experiment
 from mnist_lightning import model as model_module
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.sampler import GlobalBatchSampler
 from mnist_lightning.speed.adadelta import CompiledAdadelta
+from mnist_lightning.speed.empty_hooks import STEP_HOOKS
 from mnist_lightning.speed.warm_up import WarmUp, _each_size
 
 
@@ -68,7 +70,7 @@ class After(Callback):
     def on_train_start(self, trainer, module):
         self.state = state_of(trainer, module)
         self.gradients = [parameter.grad for parameter in module.parameters()]
-        self.updates = [module.train_metrics["loss"].weight.item(), module.val_metrics["loss"].weight.item()]
+        self.updates = [module.train_metrics["loss"].images, module.val_metrics["loss"].images]
         self.training = all(part.training for part in module.modules())
 
 
@@ -247,3 +249,16 @@ def test_all_processes_warm_up_the_same_number_of_sizes():
         for sampler in (GlobalBatchSampler(4000, 6, True, rank=rank, world_size=3) for rank in range(3))
     ]
     assert shares == [[2, 2], [2, 1], [2, 1]]
+
+
+def test_the_trainer_calls_no_hook_of_a_step_that_does_nothing(command):
+    """Lightning calls what is callable, in every step."""
+    callbacks = experiment.callbacks()
+    trainer = Trainer(**experiment.trainer_settings(max_epochs=1, accelerator="cpu"), callbacks=callbacks)
+    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False)
+    trainer.fit(network, MNISTDataModule(source="sample", batch_size=480))
+    called = {name: [type(each).__name__ for each in trainer.callbacks if getattr(each, name)] for name in STEP_HOOKS}
+    assert {name: who for name, who in called.items() if who} == {
+        "on_train_batch_end": ["ModelCheckpoint"],
+        "on_validation_batch_end": ["Board"],
+    }

@@ -116,10 +116,14 @@ def test_a_long_wait_for_gradients_makes_no_part_negative(now):
     assert sum(spent.values()) == 8.0
 
 
-def test_a_gpu_is_not_timed_from_its_host(now):
-    parts, trainer = StepParts(True), make_trainer(now, "meta")
+@pytest.mark.parametrize(("wanted", "device"), [(True, "meta"), (False, "cpu")])
+def test_neither_a_gpu_nor_an_unasked_step_is_timed(now, wanted, device):
+    parts, trainer = StepParts(wanted), make_trainer(now, device)
     parts.on_train_start(trainer, None)
-    train(parts, trainer, now)
+    assert parts.on_train_batch_start is None  # so that Lightning does not call it
+    parts.on_train_epoch_start(trainer, None)
+    parts.on_validation_start(trainer, None)
+    parts.on_train_epoch_end(trainer, None)
     parts.on_train_end(trainer, None)
     assert parts.medians() == {}
 
@@ -132,15 +136,7 @@ def test_a_fit_records_where_its_steps_went(command, tmp_path):
     assert spent.keys() == {"forward", "backward", "optimizer", "exchange", "data", "trainer"}
     assert spent["exchange"] == 0 and all(spent[name] > 0 for name in ("forward", "backward", "optimizer"))
     assert spent["data"] >= 0 and spent["trainer"] >= 0
-    assert summary["neighbours"].keys() == {"other_cores", "stolen_cores"}
-
-
-def test_nothing_is_recorded_unasked(now):
-    parts, trainer = StepParts(), make_trainer(now)
-    parts.on_train_start(trainer, None)
-    parts.on_train_end(trainer, None)
-    assert parts.medians() == {}
-    assert parts.on_before_backward is None  # so that Lightning does not call it
+    assert summary["neighbours"].keys() == {"own_cores", "other_cores", "stolen_cores"}
 
 
 def test_neighbours_are_what_this_run_did_not_use(monkeypatch):
@@ -158,7 +154,7 @@ def test_neighbours_are_what_this_run_did_not_use(monkeypatch):
     # Two processes of 30 seconds each; 100 were spent in 50 seconds.
     machine(seconds=1050.0, user=150.0, stolen=13.0, own=37.0)
     watch.on_train_end(trainer, None)
-    assert watch.cores == {"other_cores": 0.8, "stolen_cores": 0.2}
+    assert watch.cores == {"own_cores": 1.2, "other_cores": 0.8, "stolen_cores": 0.2}
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,10 @@ def time(monkeypatch):
 def make_trainer():
     """It has trained two batches of an epoch, of 64 and of 56 images."""
     data = MNISTDataModule(batch_size=64)
-    data.train_digits = Digits(torch.zeros(120, 28, 28), torch.zeros(120))
+    data.train_digits = Digits(torch.zeros(120, 28, 28, dtype=torch.uint8), torch.zeros(120))
     progress = SimpleNamespace(current=SimpleNamespace(completed=2))
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    return SimpleNamespace(
-        strategy=Strategy(), loggers=[Logger()], current_epoch=0, datamodule=data, fit_loop=fit_loop
-    )
+    return SimpleNamespace(strategy=Strategy(), loggers=[Logger()], current_epoch=0, datamodule=data, fit_loop=fit_loop)
 
 
 MODULE = SimpleNamespace(device=torch.device("cpu"))

@@ -31,6 +31,7 @@ NO_COLUMN = (
     "config",
     "predictions",
     "checkpoint",
+    "step_parts",
 )
 MACHINE = ("processor", "cores", "threads", "gpu")  # if one of these differs, the times are those of another machine
 OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these

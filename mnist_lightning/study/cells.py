@@ -29,6 +29,7 @@ class Cell:
         fit: Settings that all cells share, by name.
         study: The study's folder.
         repeat: How many equal cells come before it. They are versions of one run: the same numbers, other times.
+        step_parts: Whether its run also records where the time of a step goes.
     """
 
     config: Path
@@ -38,6 +39,7 @@ class Cell:
     fit: tuple[tuple[str, Any], ...]
     study: Path
     repeat: int = 0
+    step_parts: bool = False
 
     @property
     def logs(self) -> Path:
@@ -129,12 +131,13 @@ def grid(
     """All cells in the order in which they run.
 
     Seeds are outermost, so that an interrupted study has complete grids. The cells of a seed are shuffled, so that a drift
-    of the machine does not look like an effect of the batch size; the same `shuffle` gives the same order.
+    of the machine does not look like an effect of the batch size; the same `shuffle` gives the same order. The runs of the
+    first seed record the parts of their steps.
     """
     further = [[(name, value) for value in values] for name, values in axes.items()]
     for seed in seeds:
         cells = [
-            Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
+            Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study, step_parts=seed == seeds[0])
             for batch_size, config, *values in itertools.product(batch_sizes, setups, *further)
         ]
         order = [number for number in range(len(cells)) for _ in range(repeats)]

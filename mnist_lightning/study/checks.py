@@ -16,8 +16,8 @@ from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.study.cells import Cell, parse_options
 
-# These settings say where a run is, not what it is.
-PLACES = ("trainer.logger", "ckpt_path", "config")
+# These settings say where a run is and what it records, not what it is.
+PLACES = ("trainer.logger", "ckpt_path", "config", "step_parts")
 
 
 def refuse_bad_arguments(

@@ -27,9 +27,10 @@ def put_aside(cell: Cell) -> bool:
 def run_cell(cell: Cell) -> str | None:
     """Runs a cell to its end. Returns what went wrong, or None."""
     cell.record()
+    parts = ["--step_parts=true"] if cell.step_parts else []
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            [sys.executable, *PROGRAM[1:], *cell.arguments],
+            [sys.executable, *PROGRAM[1:], *cell.arguments, *parts],
             env={**os.environ, STUDY: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=said,
