@@ -190,7 +190,14 @@ def test_another_network_has_its_clock_its_record_its_study_and_its_report(comma
         return capsys.readouterr().out
 
     fit = json.dumps({"data.source": "sample", "trainer.max_epochs": 1})
-    study = ["study", "--name=own", f"--setups=[{PROJECT}/configs/1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={fit}"]
+    study = [
+        "study",
+        "--name=own",
+        f"--setups=[{PROJECT}/configs/1xcpu.yaml]",
+        "--batch_sizes=[480]",
+        f"--fit={fit}",
+        "--retry=0",
+    ]
     assert "[1/1] 1xcpu, batch size 480, seed 0: " in run(*study)
     assert "finished before" in run(*study)
     (last,) = tmp_path.glob("logs/own/1xcpu/batch_size=0480/seed=0/version_0/checkpoints/last.ckpt")

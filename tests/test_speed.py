@@ -196,6 +196,7 @@ def test_the_images_and_the_order_lie_on_the_device(monkeypatch):
 
     class Fake:
         strategy, global_rank, world_size = Strategy, 1, 2
+        _accelerator_connector = SimpleNamespace(use_distributed_sampler=False)
 
     data = MNISTDataModule(source="sample", batch_size=128)
     data.trainer = Fake
