@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lightning import commands
+from mnist_lightning.errors import tell
 from mnist_lightning.measure import calibration
 from mnist_lightning.sources.mnist_files import MD5
 
@@ -42,6 +43,14 @@ def mnist_dir() -> Path:
     if not all((raw / name).exists() or (raw / f"{name}.gz").exists() for name in MD5):
         pytest.skip("the four MNIST files are not in data/MNIST/raw")
     return PROJECT / "data"
+
+
+def told(main: Callable[[], int]) -> int:
+    """The exit code of a command, whose error becomes its sentence; without the handlers of signals."""
+    try:
+        return main()
+    except Exception as error:  # noqa: BLE001 - as at the program's boundary
+        return tell(error)
 
 
 @pytest.fixture

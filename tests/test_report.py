@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL
+from conftest import SMALL, told
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning import paper
@@ -100,7 +100,7 @@ def columns(logs: Path) -> list[str]:
 
 def report(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["mnist-lightning", "report", *map(str, arguments)])
-    return report_command.main()
+    return told(report_command.main)
 
 
 def test_cells_are_means_deviations_and_n(logs):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, told
 from processes import in_folder, wait_for
 
 from mnist_lightning.durability.signals import Stopped
@@ -63,7 +63,7 @@ def fake_fit(tmp_path, monkeypatch):
 
 def run(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["mnist-lightning", "study", *map(str, arguments)])
-    return study.main()
+    return told(study.main)
 
 
 def test_dry_run_prints_the_commands_of_the_papers_grid(monkeypatch, capsys, tmp_path):
