@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -194,7 +195,11 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
     assert curves["test/loss"][0][1] == pytest.approx(loss, rel=1e-5)
     assert sorted(os.listdir(RUNS)) == ["version_0"]
 
-    assert command("predict", "--ckpt_path", last, "--data.source=sample") == 0
+    whole = last.read_bytes()
+    assert command("predict", "--ckpt_path", last, "--data.source=sample", f"--predictions.path={last}") == 2
+    assert "which is there and holds no predictions" in capsys.readouterr().err and last.read_bytes() == whole
+    for _ in range(2):  # predictions may be replaced
+        assert command("predict", "--ckpt_path", last, "--data.source=sample") == 0
     with open("predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["index", "label", "prediction", "probability"]
@@ -243,15 +248,39 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
     assert config["data"]["source"] == "sample"
 
 
-def test_a_resumed_run_keeps_its_own_settings(command):
+def test_a_resumed_run_keeps_what_shapes_its_numbers(command, capsys):
     """Without its config named, too: the defaults would train on all batches."""
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    shaped = ["--trainer.limit_train_batches=2", "--trainer.gradient_clip_val=0.5"]
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", *shaped) == 0
     run = RUNS / "version_0"
-    assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 0
+    last, summary = run / "checkpoints/last.ckpt", (run / "summary.json").read_bytes()
+    config = (run / "config.yaml").read_bytes()
+    for changed, before in (
+        ("limit_train_batches=3", "2"),
+        ("accumulate_grad_batches=2", "1"),
+        ("gradient_clip_val=1.0", "0.5"),
+        ("check_val_every_n_epoch=2", "1"),
+        ("callbacks+=lightning.pytorch.callbacks.WeightAveraging", "None"),
+    ):
+        assert command("fit", "--ckpt_path", last, f"--trainer.{changed}", "--trainer.max_epochs=2") == 2
+        name = changed.partition("=")[0].rstrip("+")
+        said = capsys.readouterr().err
+        assert (
+            said.splitlines()[-1].startswith(f"error: trainer.{name} is ")
+            and f"the checkpoint was trained with {before}: " in said
+        )
+    assert (run / "summary.json").read_bytes() == summary and (run / "config.yaml").read_bytes() == config
+
+    assert command("fit", "--ckpt_path", last, "--trainer.max_epochs=2") == 0
     assert json.loads((run / "summary.json").read_text())["steps"] == 4
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["trainer"]["limit_train_batches"] == 2
+    settings = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert (settings["limit_train_batches"], settings["gradient_clip_val"]) == (2, 0.5)
     assert os.listdir(RUNS) == ["version_0"]
+
+    # A checkpoint without its folder holds its settings, and begins a run of its own.
+    alone = Path(shutil.copy(last, "alone.ckpt"))
+    assert command("fit", "--ckpt_path", alone, "--trainer.max_epochs=3") == 0
+    assert json.loads((RUNS / "version_1" / "summary.json").read_text())["steps"] == 6
 
 
 def test_a_summary_is_whole_or_not_there(tmp_path, monkeypatch):

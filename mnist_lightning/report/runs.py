@@ -12,26 +12,11 @@ import yaml
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.identity import NOT_THE_RUN, SETUP
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 
 # Settings that make no column of the report: they are a run's row, its seed, its setup or its place.
-NO_COLUMN = (
-    "seed_everything",
-    "model.seed",
-    "data.seed",
-    "data.batch_size",
-    "data.data_dir",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.logger",
-    "trainer.enable_progress_bar",
-    "ckpt_path",
-    "config",
-    "predictions",
-    "checkpoint",
-)
+NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *NOT_THE_RUN)
 MACHINE = ("processor", "cores", "threads", "gpu")  # if one of these differs, the times are those of another machine
 OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}

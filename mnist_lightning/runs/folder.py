@@ -15,6 +15,7 @@ from mnist_lightning.durability.locks import alone_in, hold
 from mnist_lightning.errors import KEPT_IN, SettingError
 from mnist_lightning.runs.epochs import DivergedError
 from mnist_lightning.runs.from_python import FITTED, default_loggers, refuse_bad_start, settings_of
+from mnist_lightning.runs.identity import code_in
 from mnist_lightning.runs.jobs import JOB, job_name
 from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_of_checkpoint
 from mnist_lightning.runs.program import command
@@ -98,8 +99,10 @@ class RunFolder(Callback):
         if run is not None and lasts:
             # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
             csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
+            named = code_in(yaml.safe_load((run / CONFIG).read_text()))
+            own = ["--config", run / CONFIG] if named else []
             other = ["--trainer.logger=TensorBoardLogger"] if csv else []
-            go_on = f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}"
+            go_on = f"Go on with {command('fit', '--ckpt_path', run / LAST, *own, *other)}"
             # To go on would diverge again.
             kept = f"The checkpoint before it is {run / LAST}."
             exception.add_note(kept if isinstance(exception, DivergedError) else go_on)
