@@ -1,6 +1,7 @@
 """The command line of the Trainer: one config becomes a model, its data and a Trainer."""
 
 import shlex
+import signal
 import sys
 from functools import partial, partialmethod
 from typing import Any, cast
@@ -12,6 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from mnist_lightning import experiment
 from mnist_lightning.data import MNISTDataModule
+from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.command_line import blamed_on, parse
 from mnist_lightning.parsing.config_file import flat
@@ -99,7 +101,10 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, ckpt_path: str | None, **options: Any) -> None:
         self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
-        self.trainer.fit(**options, weights_only=True)
+        try:
+            self.trainer.fit(**options, weights_only=True)
+        except SystemExit as end:  # Lightning's answer to a KeyboardInterrupt, which a user's callback may raise
+            raise Stopped(signal.SIGINT) from end.__context__
 
     def before_validate(self) -> None:
         resuming.refuse_other_network(self.checkpoint, self.model)

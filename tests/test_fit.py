@@ -12,6 +12,7 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.durability.locks import held
 from mnist_lightning.measure.calibration import RATES
 from mnist_lightning.measure.machine import training_code
 from mnist_lightning.runs.record import RunRecord
@@ -163,9 +164,9 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     end_epoch = MNISTClassifier.on_train_epoch_end
     with monkeypatch.context() as patched:
         patched.setattr(MNISTClassifier, "on_train_epoch_end", die)
-        with pytest.raises(RuntimeError, match="killed by the test"):
-            command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3")
-    assert not (killed / "summary.json").exists()
+        assert command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3") == 1
+    # It has not gone further than its checkpoint, whose summary tells the truth.
+    assert json.loads((killed / "summary.json").read_text())["epochs"] == 1
     assert len(scalars(killed)["val/loss"]) == 2
 
     assert command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt") == 0
@@ -309,6 +310,28 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys):
     assert (run / "metrics.csv").read_bytes() == written
     summary = json.loads((run / "summary.json").read_text())
     assert summary["resumed"] and summary["epochs"] == 2
+
+
+def test_a_run_has_one_writer(command, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    run = RUNS / "version_0"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with held(run) as free:
+        assert free  # a fit that has ended leaves no lock, even if its process goes on
+        assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"the folder of a run that process {os.getpid()} writes now" in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_callback_that_interrupts_says_how_to_go_on(command, monkeypatch, capsys):
+    def interrupt(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunRecord, "on_validation_end", interrupt)
+    assert command(*SMALL_FIT, "--trainer.max_epochs=2", "--trainer.limit_train_batches=2") == 130
+    assert "\nstopped by Ctrl-C. Go on with " in capsys.readouterr().err
 
 
 def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypatch):

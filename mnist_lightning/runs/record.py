@@ -90,7 +90,7 @@ class RunRecord(Callback):
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.
         summary = read_summary(run) if run is not None else None
-        if summary is None:
+        if summary is None or summary["epochs"] != trainer.current_epoch:
             summary = self.summary()
             if run is not None:
                 for logger in trainer.loggers:
