@@ -48,13 +48,12 @@ class MNISTCLI(LightningCLI):
         return {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        read = partial(parse, parser, settings=self._parser(sys.argv[1]))
+        read = partial(parse, parser, settings=(own := self._parser(sys.argv[1])))
         self.config = read(resuming.effective_arguments(sys.argv[1:], read))
         fits, config = self.config.subcommand == "fit", self.config[self.config.subcommand]
         self.checkpoint = config.ckpt_path and resuming.read_checkpoint(config.ckpt_path, resume=fits)
         if self.checkpoint:
-            parser = self._parser(self.config.subcommand)
-            given = flat(yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False)))
+            given = flat(yaml.safe_load(own.dump(config, skip_link_targets=False, skip_none=False)))
             resuming.refuse_contradictions(self.checkpoint, given, resume=fits)
 
     def before_instantiate_classes(self) -> None:
