@@ -14,9 +14,8 @@ from conftest import SMALL
 from handmade_runs import make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lightning import paper
+from mnist_lightning import commands, paper
 from mnist_lightning.report import columns as columns_of_the_report
-from mnist_lightning.report import command as report_command
 from mnist_lightning.report import drawing, figures, page
 from mnist_lightning.report.columns import tidy
 from mnist_lightning.report.page import TABLES, make_page
@@ -48,7 +47,7 @@ def columns(logs: Path) -> list[str]:
 
 def report(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["mnist-lightning", "report", *map(str, arguments)])
-    return report_command.main()
+    return commands.main()
 
 
 def written(folder: Path, *logs: Path) -> str:
