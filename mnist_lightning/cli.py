@@ -1,26 +1,28 @@
 """The command line of the Trainer: one config becomes a model, its data and a Trainer."""
 
 import shlex
+import signal
 import sys
 from functools import partial, partialmethod
 from typing import Any, cast
 
 import torch
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from mnist_lightning import experiment
 from mnist_lightning.data import MNISTDataModule
+from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.command_line import blamed_on, parse
+from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs import resuming
 from mnist_lightning.runs.loggers import TENSORBOARD, place_loggers
 from mnist_lightning.runs.program import PROGRAM
-from mnist_lightning.runs.settings import seed, settle
+from mnist_lightning.runs.settings import add_arguments, seed, settle
 from mnist_lightning.views.console import silence_noise
 from mnist_lightning.views.evaluation import evaluation_table
-from mnist_lightning.views.predictions import PredictionWriter
 
 
 class MNISTCLI(LightningCLI):
@@ -37,13 +39,7 @@ class MNISTCLI(LightningCLI):
         parser.add_argument("--seed_everything", type=seed, default=0, help=help)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({f"checkpoint.{name}": value for name, value in experiment.CHECKPOINT.items()})
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
-        parser.add_argument("--tf32", type=bool, default=False, help="Whether fp32 products on a GPU may be in TF32.")
-        parser.add_argument("--step_parts", type=bool, default=False, help="Whether to record a step's parts.")
-        parser.link_arguments("seed_everything", "model.seed")
-        parser.link_arguments("seed_everything", "data.seed")
+        add_arguments(parser, self._model_class.__name__)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -52,12 +48,13 @@ class MNISTCLI(LightningCLI):
         return {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        read = partial(parse, parser, settings=self._parser(sys.argv[1]))
+        read = partial(parse, parser, settings=(own := self._parser(sys.argv[1])))
         self.config = read(resuming.effective_arguments(sys.argv[1:], read))
         fits, config = self.config.subcommand == "fit", self.config[self.config.subcommand]
         self.checkpoint = config.ckpt_path and resuming.read_checkpoint(config.ckpt_path, resume=fits)
         if self.checkpoint:
-            resuming.refuse_contradictions(self.checkpoint, config, resume=fits)
+            given = flat(yaml.safe_load(own.dump(config, skip_link_targets=False, skip_none=False)))
+            resuming.refuse_contradictions(self.checkpoint, given, resume=fits)
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -102,7 +99,10 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, ckpt_path: str | None, **options: Any) -> None:
         self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
-        self.trainer.fit(**options, weights_only=True)
+        try:
+            self.trainer.fit(**options, weights_only=True)
+        except SystemExit as end:  # Lightning's answer to a KeyboardInterrupt, which a user's callback may raise
+            raise Stopped(signal.SIGINT) from end.__context__
 
     def before_validate(self) -> None:
         resuming.refuse_other_network(self.checkpoint, self.model)

@@ -39,6 +39,8 @@ class Payload:
         ([*FIT, "--ckpt_path=other.pt"], "ckpt_path is other.pt"),
         ([*FIT, "--config=nowhere.yaml"], "config nowhere.yaml cannot be read"),
         ([*FIT, "--config=typo.yaml"], "batchsize"),
+        ([*FIT, "--config=seed.yaml"], "config seed.yaml sets data.seed, which seed_everything sets"),
+        ([*FIT, "--config=network.yaml"], "network is Perceptron, but this program trains MNISTClassifier"),
         ([*FIT, "--config=broken.yaml"], "config broken.yaml is no YAML"),
         ([*FIT, "--seed_everything=-1"], "seed_everything is -1"),
         ([*FIT, "--seed_everything=true"], "seed_everything"),
@@ -128,6 +130,8 @@ def test_a_bad_setting_is_one_sentence(command, monkeypatch, capfd, args, says):
         file.write("data:\n  batchsize: 3\n")
     with open("broken.yaml", "w") as file:
         file.write("data: [3\n")
+    Path("seed.yaml").write_text("data: {seed: 3}\n")
+    Path("network.yaml").write_text("network: Perceptron\nmodel: {hidden: 64}\n")
     Path("empty.yaml").write_text("# nothing\n")
     Path("list.yaml").write_text("- data\n- model\n")
     Path("binary.yaml").write_bytes(b"\x80\x04\xff\xfe")

@@ -1,63 +1,125 @@
 """The paper's claims on the paper's own tables, and on tables made by hand."""
 
+import math
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from mnist_lightning import paper
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.report.claims import CLAIMS, PAPER, Tables
+from mnist_lightning.report.claims import CLAIMS
+from mnist_lightning.report.evidence import CERTAIN, Evidence, published
+from mnist_lightning.report.seeds import METRICS, Spread
+from mnist_lightning.report.verdicts import Verdict
+
+# What one run of ours scatters by, in logarithms, with 14 degrees of freedom.
+NOISE = {
+    "seconds/fit": Spread(0.03, 14, None, {}),
+    "errors": Spread(0.09, 14, None, {}),
+    "val/loss": Spread(0.07, 14, None, {}),
+}
 
 
-def tables(*of_setups: dict[str, dict[int, float]]) -> Tables:
-    """Tables I, II and III by setup and batch size; those that are left out are empty."""
-    return Tables(*(pd.DataFrame(table) for table in (*of_setups, {}, {}, {})[:3]))
+def judge(evidence: Evidence, words: str, reading: str = "") -> Verdict:
+    (claim,) = (claim for claim in CLAIMS if words in claim.text and claim.reading == reading)
+    return claim.check(evidence)
+
+
+def tables(seconds: dict[str, dict[int, float]], accuracy: dict | None = None) -> Evidence:
+    """One run a cell, each number exact."""
+    errors = {
+        name: {size: 1e4 * (1 - each) for size, each in column.items()} for name, column in (accuracy or {}).items()
+    }
+    frames = {
+        name: np.log(pd.DataFrame(table, dtype=float))
+        for name, table in zip(METRICS, (seconds, errors, {}), strict=True)
+    }
+    return Evidence(frames, CERTAIN)
 
 
 @pytest.mark.parametrize(
-    ("words", "holds", "cells", "found"),
+    ("words", "reading", "exact", "noisy", "found"),
     [
-        ("36 times faster", False, "0 of 14", "34.5467 at most (1xcpu / 2xgpu, batch size 2048)"),
-        ("1.6 times less loss", True, "1 of 14", "1.67227 at most (1xcpu / 1xgpu, batch size 512)"),
-        ("1.005 times more", True, "1 of 14", "1.00517 at most (1xgpu / 1xcpu, batch size 512)"),
-        (
-            "batch size of 128",
-            False,
-            "19 of 20",
-            "cells where a GPU has more accuracy, and less loss, than the CPU",
-        ),
-        ("until the batch size is 2048", False, "4 of 6", "2xgpu is faster from batch size 512"),
-        ("significant decrease", True, "3 of 3", "1xcpu: 512, 1xgpu: 256, 2xgpu: 256"),
-        ("1 GPU has more accuracy", True, "5 of 7", "cells where 1xgpu is better than 2xgpu"),
-        ("1 GPU has less loss", True, "4 of 7", "cells where 1xgpu is better than 2xgpu"),
-        ("converge", True, "2 of 2", "accuracy closest at 1024, loss closest at 1024"),
+        ("36 times", "at one batch size", "contradicted", "undecided", "34.55 at most, 1xcpu / 2xgpu at batch size 2048; 0 of 14 cells"),
+        ("36 times", "at any two batch sizes", "supported", "supported", "53.86, 1xcpu at batch size 32 / 2xgpu at 2048"),
+        ("1.6 times less loss", "", "supported", "undecided", "1.672 at most, 1xcpu / 1xgpu at batch size 512; 1 of 14 cells"),
+        ("1.005 times more", "", "supported", "undecided", "1.00517 at most, 1xgpu / 1xcpu at batch size 512; 1 of 14 cells"),
+        ("batch size of 128", "one GPU", "supported", "undecided", "10 of 10 cells, 10 of them beyond chance"),
+        ("batch size of 128", "either", "contradicted", "undecided", "19 of 20 cells, 19 of them beyond chance; against it 2xgpu, loss at 256"),
+        ("until the batch size is 2048", "", "contradicted", "undecided", "4 of 6 cells, 4 of them beyond chance; against it 2xgpu / 1xgpu at 512, 2xgpu / 1xgpu at 1024"),
+        ("significant decrease", "", "contradicted", "contradicted", "the last size that saves 2 % or more: 1xcpu: 512, 1xgpu: 2048, 2xgpu: 2048"),
+        ("1 GPU has more accuracy", "", "supported", "undecided", "ratio 1.069 on average; 5 of 7 cells"),
+        ("1 GPU has less loss", "", "supported", "supported", "ratio 1.087 on average; 4 of 7 cells"),
+        ("on average, performed better", "time", "supported", "supported", "ratio 1.115 on average; 4 of 7 cells"),
     ],
-)
-def test_the_papers_tables_give(words, holds, cells, found):
-    (claim,) = (claim for claim in CLAIMS if words in claim.text)
-    verdict = claim.check(PAPER)
-    assert (verdict.holds, verdict.cells, verdict.found) == (holds, cells, found)
+)  # fmt: skip
+def test_the_papers_tables_give(words, reading, exact, noisy, found):
+    verdict = judge(published(), words, reading)
+    assert (verdict.word, verdict.found, verdict.seen or 0) == (exact, found, 0)
+    assert judge(published(NOISE), words, reading).word == noisy
+
+
+def test_the_best_of_many_cells_has_bonferronis_interval():
+    verdict = judge(published(NOISE), "1.6 times less loss")
+    half = stats.t.ppf(1 - 0.025 / 14, 14) * 0.07 * math.sqrt(2)
+    best = 0.04480 / 0.02679
+    assert verdict.found.startswith(f"{best:.3f} ({best * math.exp(-half):.3f} to {best * math.exp(half):.3f}) at most")
+    seen = 0.07 * math.sqrt(2) * (stats.t.ppf(0.975, 14) + stats.t.ppf(0.8, 14))
+    assert verdict.seen == pytest.approx(math.exp(seen) - 1)
+
+
+def test_an_average_is_over_the_batch_sizes():
+    verdict = judge(published(NOISE), "on average, performed better", "time")
+    ratios = [math.log(two / one) for one, two in zip(paper.SECONDS["1xgpu"], paper.SECONDS["2xgpu"], strict=True)]
+    mean, half = sum(ratios) / 7, stats.t.ppf(0.975, 14) * 0.03 * math.sqrt(2 / 7)
+    shown = [math.exp(mean), math.exp(mean - half), math.exp(mean + half)]
+    assert verdict.found == "ratio {:.3f} ({:.3f} to {:.3f}) on average; 4 of 7 cells".format(*shown)
+
+
+def test_an_erratic_curve_is_one_that_scatters_around_a_parabola():
+    verdict = judge(published(), "more predictable", "1xcpu: accuracy")
+    x = np.log2(paper.BATCH_SIZES)
+    squares = []
+    for setup in ("1xgpu", "1xcpu"):
+        y = np.log(1e4 * (1 - np.array(paper.ACCURACY[setup])))
+        squares.append(np.polyfit(x, y, 2, full=True)[1][0])
+    ratio = squares[0] / squares[1]
+    assert verdict.word == "supported" and ratio / stats.f.ppf(0.025, 4, 4) < 1
+    assert verdict.found.endswith(
+        f" {ratio:.2g} ({ratio / stats.f.ppf(0.975, 4, 4):.2g} to {ratio / stats.f.ppf(0.025, 4, 4):.2g})"
+    )
+    assert judge(published(), "more predictable", "2xgpu: loss").word == "undecided"
+
+
+def test_the_experiments_meet_where_their_variance_is_least():
+    assert judge(published(), "converge", "loss").word == "supported"
+    verdict = judge(published(), "converge", "accuracy")
+    assert verdict.word == "undecided" and verdict.found.startswith("closest at 1024;")
 
 
 def test_claims_of_setups_that_did_not_run_have_no_verdict():
-    only = tables({"1xcpu": {32: 2.0, 64: 1.0}}, {"1xcpu": {32: 0.9}}, {"1xcpu": {32: 0.1}})
-    assert [claim.check(only).holds for claim in CLAIMS] == [None] * len(CLAIMS)
-    assert all(claim.check(only).found == "—" for claim in CLAIMS)
+    only = tables({"1xcpu": {32: 2.0, 64: 1.0}}, {"1xcpu": {32: 0.9}})
+    assert [claim.check(only) for claim in CLAIMS] == [Verdict(None)] * len(CLAIMS)
 
 
 def test_two_processes_stand_in_for_two_gpus():
     both = tables({"1xcpu": {32: 10.0, 2048: 5.0}, "2xcpu": {32: 20.0, 2048: 6.0}})
-    (claim,) = (claim for claim in CLAIMS if "until the batch size" in claim.text)
-    verdict = claim.check(both)
-    assert (verdict.holds, verdict.cells, verdict.found) == (True, "1 of 1", "1xcpu is always faster")
+    verdict = judge(both, "until the batch size")
+    assert (verdict.word, verdict.found) == ("supported", "1 of 1 cells, 1 of them beyond chance")
 
 
-def test_a_time_that_never_falls_much_is_counted_and_one_without_its_neighbours_is_not():
-    (claim,) = (claim for claim in CLAIMS if "significant decrease" in claim.text)
-    quick = {128: 12.0, 256: 9.0, 512: 8.0}
-    verdict = claim.check(tables({"1xcpu": dict(PAPER.seconds["1xcpu"]), "1xgpu": quick}))
-    assert (verdict.holds, verdict.cells, verdict.found) == (False, "1 of 2", "1xcpu: 512, 1xgpu: never")
-    assert claim.check(tables({"1xcpu": {32: 700.0, 512: 500.0}})).holds is None
+def test_what_is_significant_is_a_share_of_the_time():
+    seconds = {256: 100.0, 512: 97.9, 1024: 96.0}
+    assert judge(tables({"1xcpu": seconds}), "significant decrease").word == "supported"
+    slower = {size: 1000 * each for size, each in seconds.items()}
+    assert judge(tables({"1xcpu": slower}), "significant decrease").word == "supported"
+    late = {**seconds, 1024: 95.0}
+    verdict = judge(tables({"1xcpu": late}), "significant decrease")
+    assert (verdict.word, verdict.found) == ("contradicted", "the last size that saves 2 % or more: 1xcpu: 1024")
+    assert judge(tables({"1xcpu": {32: 700.0, 512: 500.0}}), "significant decrease").word is None
 
 
 def test_the_papers_network_is_the_models_default():

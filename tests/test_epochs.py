@@ -37,8 +37,7 @@ def test_every_epoch_is_saved_and_the_last_one_validated(command, monkeypatch, c
     run = ["--trainer.check_val_every_n_epoch=3", "--trainer.max_epochs=5"]
     with monkeypatch.context() as patched:
         in_epoch(patched, 1, "training_step", die)
-        with pytest.raises(KeyError, match="killed by the test"):
-            command(*FIT, *run)
+        assert command(*FIT, *run) == 1
     # An epoch without validation has its checkpoint, and training goes on from it.
     assert torch.load(LAST, weights_only=True)["epoch"] == 0
     assert command(*FIT, *run, "--ckpt_path", LAST) == 0

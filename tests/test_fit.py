@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lightning.durability.locks import held
 from mnist_lightning.measure.calibration import RATES
 from mnist_lightning.measure.machine import training_code
 from mnist_lightning.runs.record import RunRecord
@@ -162,9 +164,9 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     end_epoch = MNISTClassifier.on_train_epoch_end
     with monkeypatch.context() as patched:
         patched.setattr(MNISTClassifier, "on_train_epoch_end", die)
-        with pytest.raises(RuntimeError, match="killed by the test"):
-            command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3")
-    assert not (killed / "summary.json").exists()
+        assert command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3") == 1
+    # It has not gone further than its checkpoint, whose summary tells the truth.
+    assert json.loads((killed / "summary.json").read_text())["epochs"] == 1
     assert len(scalars(killed)["val/loss"]) == 2
 
     assert command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt") == 0
@@ -194,7 +196,11 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
     assert curves["test/loss"][0][1] == pytest.approx(loss, rel=1e-5)
     assert sorted(os.listdir(RUNS)) == ["version_0"]
 
-    assert command("predict", "--ckpt_path", last, "--data.source=sample") == 0
+    whole = last.read_bytes()
+    assert command("predict", "--ckpt_path", last, "--data.source=sample", f"--predictions.path={last}") == 2
+    assert "which is there and holds no predictions" in capsys.readouterr().err and last.read_bytes() == whole
+    for _ in range(2):  # predictions may be replaced
+        assert command("predict", "--ckpt_path", last, "--data.source=sample") == 0
     with open("predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["index", "label", "prediction", "probability"]
@@ -243,15 +249,39 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
     assert config["data"]["source"] == "sample"
 
 
-def test_a_resumed_run_keeps_its_own_settings(command):
+def test_a_resumed_run_keeps_what_shapes_its_numbers(command, capsys):
     """Without its config named, too: the defaults would train on all batches."""
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    shaped = ["--trainer.limit_train_batches=2", "--trainer.gradient_clip_val=0.5"]
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", *shaped) == 0
     run = RUNS / "version_0"
-    assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 0
+    last, summary = run / "checkpoints/last.ckpt", (run / "summary.json").read_bytes()
+    config = (run / "config.yaml").read_bytes()
+    for changed, before in (
+        ("limit_train_batches=3", "2"),
+        ("accumulate_grad_batches=2", "1"),
+        ("gradient_clip_val=1.0", "0.5"),
+        ("check_val_every_n_epoch=2", "1"),
+        ("callbacks+=lightning.pytorch.callbacks.WeightAveraging", "None"),
+    ):
+        assert command("fit", "--ckpt_path", last, f"--trainer.{changed}", "--trainer.max_epochs=2") == 2
+        name = changed.partition("=")[0].rstrip("+")
+        said = capsys.readouterr().err
+        assert (
+            said.splitlines()[-1].startswith(f"error: trainer.{name} is ")
+            and f"the checkpoint was trained with {before}: " in said
+        )
+    assert (run / "summary.json").read_bytes() == summary and (run / "config.yaml").read_bytes() == config
+
+    assert command("fit", "--ckpt_path", last, "--trainer.max_epochs=2") == 0
     assert json.loads((run / "summary.json").read_text())["steps"] == 4
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["trainer"]["limit_train_batches"] == 2
+    settings = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert (settings["limit_train_batches"], settings["gradient_clip_val"]) == (2, 0.5)
     assert os.listdir(RUNS) == ["version_0"]
+
+    # A checkpoint without its folder holds its settings, and begins a run of its own.
+    alone = Path(shutil.copy(last, "alone.ckpt"))
+    assert command("fit", "--ckpt_path", alone, "--trainer.max_epochs=3") == 0
+    assert json.loads((RUNS / "version_1" / "summary.json").read_text())["steps"] == 6
 
 
 def test_a_summary_is_whole_or_not_there(tmp_path, monkeypatch):
@@ -280,6 +310,28 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys):
     assert (run / "metrics.csv").read_bytes() == written
     summary = json.loads((run / "summary.json").read_text())
     assert summary["resumed"] and summary["epochs"] == 2
+
+
+def test_a_run_has_one_writer(command, capsys):
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    run = RUNS / "version_0"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with held(run) as free:
+        assert free  # a fit that has ended leaves no lock, even if its process goes on
+        assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"the folder of a run that process {os.getpid()} writes now" in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_callback_that_interrupts_says_how_to_go_on(command, monkeypatch, capsys):
+    def interrupt(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunRecord, "on_validation_end", interrupt)
+    assert command(*SMALL_FIT, "--trainer.max_epochs=2", "--trainer.limit_train_batches=2") == 130
+    assert "\nstopped by Ctrl-C. Go on with " in capsys.readouterr().err
 
 
 def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 import pytest
 from conftest import spawn
 
+from mnist_lightning import cli
 from mnist_lightning.commands import COMMANDS
 
 
@@ -53,3 +54,14 @@ def test_the_script_is_the_same_program(tmp_path):
     done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: python -m mnist_lightning")
+
+
+def test_one_batch_is_not_all_batches(monkeypatch, capsys):
+    """Python's cache of types may give the parser `float | int` for `int | float`, and 1.0 is a share."""
+    for typed in ("1", "0.5"):
+        monkeypatch.setattr(
+            sys, "argv", ["mnist-lightning", "fit", f"--trainer.limit_train_batches={typed}", "--print_config"]
+        )
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert f"  limit_train_batches: {typed}\n" in capsys.readouterr().out

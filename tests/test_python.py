@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import PROJECT, SMALL
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from test_fit import results, same_weights
 
@@ -267,6 +267,14 @@ def test_a_trainer_makes_one_run_and_keeps_it(command):
         resumed.ckpt_path = last
         with pytest.raises(SettingError, match=words):
             resumed.fit(changed, small()[1])
+    averaging = Trainer(**experiment.trainer_settings(), callbacks=[WeightAveraging(), *experiment.callbacks()])
+    for resumed, words in (
+        (make_trainer(max_epochs=2, gradient_clip_val=1.0), "trainer.gradient_clip_val is 1.0"),
+        (averaging, "trainer.callbacks are lightning.*WeightAveraging, but the checkpoint was trained with none"),
+    ):
+        resumed.ckpt_path = last
+        with pytest.raises(SettingError, match=words):
+            resumed.fit(*small())
     assert {path: path.stat().st_mtime_ns for path in RUNS.rglob("*")} == before
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import PROJECT
 from jsonargparse import Namespace
 from test_fit import weights
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.jobs import JOB
-from mnist_lightning.runs.resuming import effective_arguments
+from mnist_lightning.runs.resuming import effective_arguments, read_checkpoint
 
 BEFORE = PROJECT / "tests" / "written_before"
 TORCHRUN = {
@@ -36,7 +38,8 @@ def parse(argv: list[str]) -> Namespace:
         logger=Namespace(init_args=Namespace(save_dir="logs", name=None)),
     )
     settings = {"ckpt_path": options.get("ckpt_path"), "config": options.get("config"), "trainer": trainer}
-    return Namespace({argv[0]: Namespace(**settings, data=Namespace(batch_size=480), seed_everything=0)})
+    model = Namespace({name.removeprefix("--model.").partition("=")[0]: None for name in FIXED})
+    return Namespace({argv[0]: Namespace(**settings, model=model, data=Namespace(batch_size=480), seed_everything=0)})
 
 
 @pytest.fixture
@@ -69,10 +72,66 @@ def test_a_command_without_a_checkpoint_is_what_was_typed(run):
 
 def test_a_resumed_fit_has_the_runs_settings_first_and_what_was_typed_last(run):
     typed = ["--trainer.max_epochs=3", f"--ckpt_path={run}/checkpoints/last.ckpt"]
-    expected = [*FIXED, "--data.batch_size=480", "--seed_everything=0", f"--config={run}/config.yaml", *typed]
-    assert effective_arguments(["fit", *typed], parse, {}) == ["fit", *expected]
+    fixed = ["fit", *FIXED, "--data.batch_size=480", "--seed_everything=0"]
+    effective = effective_arguments(["fit", *typed], parse, {})
+    assert effective[: len(fixed)] == fixed and effective[-2:] == typed
+    # Its config is read as data: what it names is set, one by one, but for the places of the run.
+    config = flat(yaml.safe_load((run / "config.yaml").read_text()))
+    assert {"--trainer.limit_train_batches=null", "--data.source=sample", "--tf32=false"} <= set(effective)
+    places = ("model.", "trainer.logger.", "ckpt_path", "config", "predictions.", "seed_everything", "data.batch_size")
+    assert len(effective) == len(fixed) + 2 + len([name for name in config if not name.startswith(places)])
     own = ["--config=mine.yaml", *typed]
-    assert effective_arguments(["fit", *own], parse, {}) == ["fit", *expected[:11], *own]
+    assert effective_arguments(["fit", *own], parse, {}) == [*fixed, *own]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("callbacks", [{"class_path": "evil.Callback"}]),
+        ("callbacks", "evil.Callback"),
+        ("strategy", "evil.Strategy"),
+        ("plugins", {"class_path": "evil.Plugin"}),
+        ("logger", {"class_path": "evil.Logger"}),
+    ],
+)
+def test_classes_that_a_runs_config_names_are_used_only_if_the_user_names_the_config(run, name, value):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"][name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    typed = f"--ckpt_path={run}/checkpoints/last.ckpt"
+    with pytest.raises(SettingError, match=rf"names classes in trainer.{name}, .* --config {run}/config.yaml"):
+        effective_arguments(["fit", typed], parse, {})
+    assert effective_arguments(["fit", f"--config={run}/config.yaml", typed], parse, {})[-1] == typed
+    assert effective_arguments(["test", typed], parse, {}) == ["test", *FIXED, typed]
+
+
+def test_a_checkpoint_of_a_network_with_other_settings_is_named(run):
+    def other(argv: list[str]) -> Namespace:
+        config = parse(argv)
+        config[argv[0]].model = Namespace(hidden=None, learning_rate=None)
+        return config
+
+    for command in ("fit", "test", "predict"):
+        with pytest.raises(SettingError, match="a checkpoint of another network, which has channels"):
+            effective_arguments([command, f"--ckpt_path={run}/checkpoints/last.ckpt"], other, {})
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("optimizer_states", [], "whose optimizer_states are not whole"),
+        ("optimizer_states", None, "whose optimizer_states are not whole"),
+        ("epoch", "1", "a checkpoint of something else"),
+        ("state_dict", 3, "a checkpoint of something else"),
+        ("loops", {}, "of the middle of an epoch"),
+        ("callbacks", {"RunRecord": 1, "WallClock": 2}, "holds weights alone"),
+    ],
+)
+def test_a_checkpoint_that_was_edited_is_refused(run, part, value, says):
+    last = run / "checkpoints" / "epoch=00.ckpt"
+    torch.save({**torch.load(last, weights_only=True), part: value}, last)
+    with pytest.raises(SettingError, match=says):
+        read_checkpoint(str(last), resume=True)
 
 
 def test_an_evaluation_has_the_networks_settings_alone(run):

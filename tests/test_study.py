@@ -238,7 +238,10 @@ def test_an_interrupted_cell_is_put_aside_and_run_from_its_start(fake_fit, monke
 def test_a_cell_that_runs_elsewhere_and_a_study_that_does_are_left_alone(fake_fit, monkeypatch, capsys):
     cell = Path("logs/x/1xcpu/batch_size=0032/seed=0/version_0")
     cell.mkdir(parents=True)
-    hold = "import sys, pathlib, time; from mnist_lightning.durability.locks import hold; hold(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    hold = (
+        "import sys, pathlib, time; from mnist_lightning.durability.locks import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
     arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]"]
     python = os.path.join(sys.prefix, "bin", "python")
     for folder, code, words in (

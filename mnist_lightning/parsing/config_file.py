@@ -40,6 +40,9 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
         if not isinstance(settings, dict) or not settings:
             what = "is empty" if not settings else f"holds a {type(settings).__name__}"
             raise SettingError(f"config {name} {what}: it must hold settings, such as a run's config.yaml.")
+        for linked in ("model.seed", "data.seed"):
+            if linked in flat(settings):
+                raise SettingError(f"config {name} sets {linked}, which seed_everything sets: leave it out.")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

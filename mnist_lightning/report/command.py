@@ -12,7 +12,7 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
 
     Args:
         logs: Folder that holds runs, at any depth, or a list of such folders.
-        out: Folder for results.csv, report.md, the figures and an event file; what is there is replaced.
+        out: Folder for report.html, report.md, results.csv, the figures and an event file; what is there is replaced.
         paper: The paper's own numbers alone; no logs are read.
 
     Returns:
@@ -31,7 +31,7 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
         write(out, runs)
     except OSError as error:
         raise SettingError(f"out is {out}, which cannot be written to ({error.strerror}): name another.") from error
-    print(f"report  {out / 'report.md'}, of {len(runs)} runs")
+    print(f"report  {out / 'report.html'}, of {len(runs)} run{'s' * (len(runs) != 1)}")
     return 0
 
 

@@ -1,36 +1,35 @@
-"""The figures: the paper dashed, ours solid, one colour a setup."""
+"""The figures: the paper dashed, ours solid; a colour and a marker a setup, a line style and a fill a precision."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from itertools import cycle
-from math import isnan, log2
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator, ScalarFormatter, StrMethodFormatter
 
 from mnist_lightning import paper
-from mnist_lightning.report.page import METRICS, published
-from mnist_lightning.report.seeds import cells, half_width, scatter
-from mnist_lightning.report.two_devices import Fitted
+from mnist_lightning.report.columns import values
+from mnist_lightning.report.networks import Grid
+from mnist_lightning.report.page import PAPER, TABLES
+from mnist_lightning.report.two_devices import Second
 
 WIDTH = 8.0  # inches
 ABREAST = 3  # panels in a row
 # Okabe and Ito's colours, which the colour-blind can tell apart; their greys differ, and so do the markers.
 COLOURS = {"1xcpu": "#0072B2", "2xcpu": "#D55E00", "1xgpu": "#009E73", "2xgpu": "#CC79A7"}
-OTHER_COLOUR = "#000000"
-MARKERS = "osD^vP*X"
-PARTS = {  # colour and hatch
-    "forward": ("#0072B2", ""),
-    "backward": ("#56B4E9", ""),
-    "exchange": ("#D55E00", "//"),
-    "optimizer": ("#E69F00", ""),
-    "data": ("#009E73", ".."),
-    "trainer": ("#999999", ""),
+MARKERS = {"1xcpu": "o", "2xcpu": "s", "1xgpu": "D", "2xgpu": "^"}
+OTHER_COLOUR, OTHER_MARKER = "#000000", "v"
+PRECISIONS = {"32-true": "-", "bf16-mixed": (0, (1, 1))}  # line styles; products of fewer bits are dotted and hollow
+PARTS = {  # colour, marker and line style
+    "forward": ("#0072B2", "o", "-"),
+    "backward": ("#000000", "s", "-"),
+    "exchange": ("#D55E00", "^", "--"),
+    "optimizer": ("#E69F00", "D", "--"),
+    "data": ("#009E73", "v", ":"),
+    "trainer": ("#777777", "P", ":"),
 }
 
 
@@ -38,130 +37,133 @@ def colour(setup: str) -> str:
     return COLOURS.get(setup, OTHER_COLOUR)
 
 
+def marker(setup: str) -> str:
+    return MARKERS.get(setup, OTHER_MARKER)
+
+
 def curves(table: pd.DataFrame, number: str) -> Figure:
-    """Figures 3 to 5: Table I, II or III over the batch size, ours with the 95 % interval of its mean over seeds."""
-    metric, title, _ = METRICS[number]
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    """Figures 3 to 5: Table I, II or III over the batch size. Each run of ours is a dot, and lines join their means.
+
+    Args:
+        table: Our runs of few networks.
+        number: Of the paper's table.
+    """
+    shown = TABLES[number]
+    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    theirs = published(number)
-    for marker, (setup, values) in zip(MARKERS, theirs.items(), strict=False):
-        style: dict[str, Any] = {"linestyle": (0, (4, 2)), "marker": marker, "markerfacecolor": "white"}
-        axes.plot(values.index, values, color=colour(str(setup)), label=f"paper, {setup}", **style)
-    known, ours = scatter(table, metric), cells(table, metric)
-    columns = dict(zip(table.column, table.setup, strict=True))
-    for place, (column, setup) in enumerate(columns.items()):
+    for setup, each in PAPER[number].items():
+        style: dict[str, Any] = {"linestyle": (0, (6, 3)), "marker": marker(str(setup)), "markerfacecolor": "white"}
+        axes.plot(each.index, each, color=colour(str(setup)), alpha=0.75, linewidth=1, label=f"paper, {setup}", **style)
+    ours = values(table, shown.metric)
+    columns = table.drop_duplicates("column").set_index("column")
+    for place, (column, row) in enumerate(columns.iterrows()):
         if column not in ours.index:
             continue
         found = ours.loc[column].sort_index()
-        widths = [0.0 if isnan(each := half_width(known, size, n)) else each for size, n in found["count"].items()]
-        # Shifted, so that intervals do not hide each other.
-        shift = 2 ** (0.08 * (place - (len(columns) - 1) / 2))
-        axes.errorbar(
-            found.index * shift,
-            found["mean"],
-            yerr=widths if any(widths) else None,
-            color=colour(setup),
-            marker=MARKERS[(place + len(theirs.columns)) % len(MARKERS)],
-            capsize=3,
-            label=f"ours, {column}",
+        # Shifted, so that dots do not hide each other.
+        shift = 2 ** (0.07 * (place - (len(columns) - 1) / 2))
+        fp32, own = row.precision == "32-true", colour(row.setup)
+        axes.scatter(
+            found.index.get_level_values(0) * shift,
+            found,
+            s=22,
+            marker=marker(row.setup),
+            facecolors=own if fp32 else "white",
+            edgecolors=own,
+            linewidths=1,
+            zorder=3,
         )
+        means = found.groupby("batch_size").mean()
+        style = {"linestyle": PRECISIONS.get(row.precision, "-."), "linewidth": 2, "color": own}
+        axes.plot(means.index * shift, means, **style)
+        fill = own if fp32 else "white"
+        axes.plot([], [], marker=marker(row.setup), markerfacecolor=fill, label=f"ours, {column}", **style)
     _batch_axis(axes)
-    axes.set_ylabel(title[0].lower() + title[1:] if number == "I" else f"test {title.lower()}")
+    axes.set_ylabel(shown.axis)
     if number == "I":
         _seconds_axis(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    ncols = min(3, len(labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
+    _legend(figure, axes)
     return figure
 
 
-def fits(fitted: Sequence[Fitted]) -> Figure:
-    """Seconds over steps with the fitted lines; a panel a group."""
-    groups = list(dict.fromkeys(each.group for each in fitted))
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-    for axes, group in zip(panels, groups, strict=True):
-        for marker, each in zip(cycle(MARKERS), (each for each in fitted if each.group == group), strict=False):
-            label = each.label.partition(", ")[2]
-            axes.plot(each.steps, each.seconds, marker, color=colour(each.setup), label=label, markerfacecolor="white")
-            steps = np.geomspace(min(each.steps), max(each.steps), 61)
-            axes.plot(steps, [each.line.at(x) for x in steps], "-", color=colour(each.setup), linewidth=1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.set_xlabel("steps of the whole run")
-        axes.set_title(group, fontsize=10)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
-    panels[0].set_ylabel("seconds")
-    _seconds_axis(panels[0])
+def second_device(seconds: Sequence[Second]) -> Figure:
+    """Seconds of two devices minus those of one over the batch size, in percent of one and as a number; a panel a source."""
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(seconds), squeeze=False, sharey=True)[0]
+    for axes, each in zip(panels, seconds, strict=True):
+        sizes = list(each.more)
+        share = [100 * each.more[size] / each.seconds[each.one][size] for size in sizes]
+        line = (0, (6, 3)) if each.source == "the paper" else "-"
+        axes.plot(sizes, share, color=colour(each.two), marker=marker(each.two), linestyle=line)
+        for size, y in zip(sizes, share, strict=True):
+            text, where = f"{each.more[size]:+.1f}", (0, 7)
+            axes.annotate(text, (size, y), xytext=where, textcoords="offset points", ha="center", fontsize=8)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.margins(x=0.1, y=0.15)
+        axes.set_title(f"{each.source}: {each.two} − {each.one}, seconds at the points", fontsize=9)
+        _batch_axis(axes)
+        axes.tick_params(axis="x", labelsize=8)
+    panels[0].set_ylabel("two devices minus one, % of one")
     return figure
 
 
 def step_parts(parts: pd.DataFrame) -> Figure:
-    """Microseconds an image by part of a step; a panel a column, a bar a batch size.
+    """Milliseconds a step by part, on an axis on which the thin parts can be read too; a panel a column.
 
     Args:
         parts: As `page.step_parts` gives it.
     """
     columns = list(dict.fromkeys(parts.index.get_level_values("column")))
     high = -(-len(columns) // ABREAST)
-    figure = Figure(figsize=(WIDTH, 0.7 + 3.2 * high), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.7 + 3.4 * high), layout="constrained")
     panels = figure.subplots(high, min(len(columns), ABREAST), squeeze=False, sharey=True).flatten()
     for axes in panels[len(columns) :]:
         axes.set_axis_off()
     for axes, column in zip(panels, columns, strict=False):
-        seconds = parts.loc[column].sort_index().clip(lower=0)
-        an_image = 1e6 * seconds.div(seconds.index, axis=0)
-        places, bottom = range(len(an_image)), np.zeros(len(an_image))
-        for part, (fill, hatch) in PARTS.items():
-            axes.bar(places, an_image[part], 0.8, bottom, color=fill, hatch=hatch, edgecolor="white", label=part)
-            bottom = bottom + an_image[part].to_numpy()
-        axes.set_xticks(places, list(map(str, an_image.index)), rotation=45, fontsize=8)
+        milliseconds = 1e3 * parts.loc[column].sort_index()
+        for part, (own, shape, line) in PARTS.items():
+            each = milliseconds[part][milliseconds[part] > 0]
+            axes.plot(each.index, each, color=own, marker=shape, linestyle=line, markersize=4, label=part)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        _batch_axis(axes)
+        axes.tick_params(axis="x", rotation=45, labelsize=8)
         axes.set_title(textwrap.fill(column, 28), fontsize=9)
-        axes.set_xlabel("batch size")
-        axes.grid(axis="y", alpha=0.3)
     for axes in panels[::ABREAST]:
-        axes.set_ylabel("microseconds an image")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(PARTS), fontsize=8, frameon=False)
+        axes.set_ylabel("milliseconds a step")
+    _legend(figure, panels[0], len(PARTS))
     return figure
 
 
-def architecture(model: Mapping[str, Any], parameters: int | None) -> Figure:
-    """Figure 1: the network, drawn from a run's settings.
-
-    The height of a box is the side of the image, and its width grows with the logarithm of the channels. The height of a
-    vector grows with the logarithm of its units.
-    """
-    first, second = model["channels"]
-    kernel, pool, side = model["kernel_size"], model["pool_size"], 28
-    sides = [side, side - kernel + 1, side - 2 * (kernel - 1), (side - 2 * (kernel - 1)) // pool]
-    drops = [f"dropout {rate:g}" for rate in model["dropout"]]
-    conv = f"conv {kernel}x{kernel}\nReLU"
-    layers = ["image", conv, conv, f"max pool {pool}x{pool}\n{drops[0]}"]
-    boxes = [
-        (height, 1.5 * (1 + log2(channels)), f"{height}x{height}x{channels}", layer)
-        for height, channels, layer in zip(sides, (1, first, second, second), layers, strict=True)
-    ]
-    vectors = [
-        (sides[3] ** 2 * second, "flatten"),
-        (model["hidden"], f"dense, ReLU\n{drops[1]}"),
-        (10, "dense\nsoftmax"),
-    ]
-    boxes += [(2 * log2(units), 1.2, f"{units:,}", layer) for units, layer in vectors]
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+def networks(grid: Grid, table: pd.DataFrame) -> Figure:
+    """Accuracy over seconds: a number a network, in the order of the table, with a dot for each of its runs."""
+    rows = table[table.batch_size == grid.batch_size]
+    accuracy, seconds = values(rows, "val/accuracy"), values(rows, "seconds/fit")
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_axis_off()
-    x = 0.0
-    for height, width, shape, layer in boxes:
-        axes.add_patch(Rectangle((x, -height / 2), width, height, facecolor="#c6dbef", edgecolor="#225"))
-        axes.text(x + width / 2, -height / 2 - 1.5, shape, ha="center", va="top", fontsize=8)
-        axes.text(x + width / 2, 16, layer, ha="center", va="bottom", fontsize=8)
-        x += max(width, 4) + 9
-    if parameters is not None:
-        axes.set_title(f"{parameters:,} parameters", fontsize=9)
-    axes.set(xlim=(-6, x - 3), ylim=(-20, 24))
+    for number, network in enumerate(grid.networks, 1):
+        if network.column not in seconds.index or network.column not in accuracy.index:
+            continue
+        runs = pd.DataFrame({"x": seconds.loc[network.column], "y": accuracy.loc[network.column]}).dropna()
+        own = "#D55E00" if network.reference else "#0072B2"
+        for x, y in runs.itertuples(index=False):
+            axes.plot([x, runs.x.mean()], [y, runs.y.mean()], color=own, alpha=0.4, linewidth=0.8)
+        axes.scatter(runs.x, runs.y, s=14, color=own, marker="s" if network.reference else "o")
+        axes.annotate(
+            str(number), (runs.x.mean(), runs.y.mean()), fontsize=12, weight="bold", color=own, ha="center", va="center"
+        )
+        axes.plot([], [], " ", label=f"{number}: {network.name}")
+    axes.set(xlabel="seconds of the whole run", ylabel="accuracy")
+    axes.grid(alpha=0.3)
+    _legend(figure, axes)
     return figure
+
+
+def _legend(figure: Figure, axes: Axes, ncols: int = 3) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    ncols = max(1, min(ncols, len(labels), 120 // (longest + 5))) if ncols == 3 else ncols
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=8.5, frameon=False)
 
 
 def _batch_axis(axes: Axes) -> None:
@@ -176,7 +178,7 @@ def _batch_axis(axes: Axes) -> None:
 def _seconds_axis(axes: Axes) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    ticks = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
+    ticks = np.outer(10.0 ** np.arange(-1, 6), (1, 2, 5)).ravel()
     axes.set_yticks([tick for tick in ticks if low <= tick <= high])
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,57 +1,94 @@
 """The numbers of report.md. The template report.md.jinja puts them into words."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mnist_lightning import paper
-from mnist_lightning.measure.load import BUSY
-from mnist_lightning.report.claims import CLAIMS, PAPER, Tables, Verdict
+from mnist_lightning.report import evidence
+from mnist_lightning.report.claims import CLAIMS, NAMES, Verdict
+from mnist_lightning.report.columns import left_out, machines, of_the_paper, tidy, values
+from mnist_lightning.report.evidence import CERTAIN, Evidence, Noise, published
+from mnist_lightning.report.networks import Grid, Growth, grids, growths
+from mnist_lightning.report.reproduction import Agreement, agreements
 from mnist_lightning.report.runs import Run
-from mnist_lightning.report.seeds import cells, differences, half_width, scatter
+from mnist_lightning.report.seeds import Estimate, logs, mean
+from mnist_lightning.report.two_devices import Fitted, Second, our_fits, paper_fits, second_device
 
 MISSING = "—"
-METRICS = {  # Table: metric, title, format
-    "I": ("seconds/fit", "Seconds of 10 epochs", ".1f"),
-    "II": ("val/accuracy", "Accuracy", ".4f"),
-    "III": ("val/loss", "Loss", ".5f"),
+
+
+class Table(NamedTuple):
+    """One of the paper's tables: our metric, the one that its statistics are of, its name, axis and formats."""
+
+    metric: str
+    logged: str
+    title: str
+    axis: str
+    ours: str
+    theirs: str
+
+
+TABLES = {
+    "I": Table("seconds/fit", "seconds/fit", "Seconds", "seconds of the whole run", ".1f", ".2f"),
+    "II": Table("val/accuracy", "errors", "Accuracy", "test accuracy", ".4f", ".4f"),
+    "III": Table("val/loss", "val/loss", "Loss", "test loss", ".5f", ".5f"),
+}
+PAPER = {
+    number: pd.DataFrame(table, index=list(paper.BATCH_SIZES))
+    for number, table in zip(TABLES, (paper.SECONDS, paper.ACCURACY, paper.LOSS), strict=True)
 }
 PARTS = ["forward", "backward", "optimizer", "exchange", "data", "trainer"]  # of a step, as a run measures them
-NAMED = 6  # runs that a caveat names
-Grid = list[list[str]]  # the header, then the rows
+Rows = list[list[str]]  # the header, then the rows
 
 
-def main_table(number: str, table: pd.DataFrame) -> Grid:
-    """Table I, II or III: ours beside the paper's."""
-    metric, _, form = METRICS[number]
-    theirs = published(number)
-    ours = cells(table, metric)
-    columns = list(dict.fromkeys(table.column))
-    rows = [
-        [
-            str(size),
-            *(format(theirs[setup][size], form) if size in theirs.index else MISSING for setup in theirs),
-            *(_cell(ours, column, size, form) for column in columns),
-        ]
-        for size in sorted({*theirs.index, *table.batch_size})
-    ]
-    return [["batch size", *(f"paper, {setup}" for setup in theirs), *columns], *rows]
+@dataclass(frozen=True)
+class Page:
+    """All that the report tells."""
+
+    runs: Sequence[Run]
+    table: pd.DataFrame
+    main: pd.DataFrame
+    noise: Noise
+    ours: dict[str, Evidence]
+    paper: Evidence
+    fits: list[Fitted]
+    seconds: list[Second]
+    networks: list[Grid]
+    growths: list[Growth]
+    agreements: list[Agreement]
+    left_out: dict[Run, str]
+    machines: dict[Run, int]
 
 
-def published(number: str) -> pd.DataFrame:
-    """One of the paper's tables."""
-    return {"I": PAPER.seconds, "II": PAPER.accuracy, "III": PAPER.loss}[number]
-
-
-def _cell(ours: pd.DataFrame, column: str, size: int, form: str) -> str:
-    """Mean, standard deviation and n of one cell."""
-    if (column, size) not in ours.index:
-        return MISSING
-    cell = ours.loc[column, size]
-    deviation = f" ± {cell['std']:{form}}" if cell["count"] > 1 else ""
-    return f"{cell['mean']:{form}}{deviation} (n {cell['count']:.0f})"
+def make_page(runs: Sequence[Run]) -> Page:
+    """Works out everything from the runs; with none, from the paper alone."""
+    table = tidy(runs)
+    main = of_the_paper(table)
+    noise = evidence.noise(main)
+    ours = {name: evidence.ours(group, noise) for name, group in variants(main)}
+    theirs = published(noise if any(each.freedom for each in noise.values()) else CERTAIN)
+    fits = {name: our_fits(group) for name, group in variants(main)}
+    pairs = [second_device("the paper", theirs, paper_fits())]
+    pairs += [second_device(f"ours, {name}" if name else "ours", each, fits[name]) for name, each in ours.items()]
+    return Page(
+        runs=runs,
+        table=table,
+        main=main,
+        noise=noise,
+        ours=ours,
+        paper=theirs,
+        fits=[*paper_fits(), *(fit for each in fits.values() for fit in each)],
+        seconds=[each for each in pairs if each is not None],
+        networks=list(grids(table, evidence.noise(table))),
+        growths=list(growths(table)),
+        agreements=agreements(ours.values(), theirs),
+        left_out=left_out(runs),
+        machines=machines(runs),
+    )
 
 
 def variants(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -61,72 +98,80 @@ def variants(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield variant, table[shared == variant]
 
 
-def claims(table: pd.DataFrame) -> Grid:
-    """Each claim: what the paper's tables give, what ours do."""
-    judged = {"the paper's tables": PAPER}
-    for variant, group in variants(table):
-        means = (_means(group, metric) for metric, _, _ in METRICS.values())
-        judged[f"ours, {variant}" if variant else "ours"] = Tables(*means)
-    rows = [
-        [f"{claim.text} ({claim.place})", *(_verdict(claim.check(tables)) for tables in judged.values())]
-        for claim in CLAIMS
-    ]
-    return [["claim", *judged], *rows]
+def counts(table: pd.DataFrame) -> dict[str, int | None]:
+    """The number of seeds in each column's cells; None if it differs."""
+    found = table.groupby(["column", "batch_size"], sort=False).seed.nunique()
+    return {
+        column: int(found.loc[column].iloc[0]) if found.loc[column].nunique() == 1 else None
+        for column in dict.fromkeys(table.column)
+    }
 
 
-def _means(group: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return group[group.metric == metric].pivot_table("value", "batch_size", "setup", sort=False).sort_index()
+def main_table(number: str, page: Page) -> Rows:
+    """Table I, II or III: ours beside the paper's. Ours are means with the 95 % interval of the mean."""
+    shown, theirs, seeds = TABLES[number], PAPER[number], counts(page.main)
+    ours, logged = values(page.main, shown.metric), logs(values(page.main, shown.logged))
+    header = [f"{column} (n {n})" if n else column for column, n in seeds.items()]
+    ran = set(zip(page.main.column, page.main.batch_size, strict=True))
+    rows = []
+    for size in sorted({*theirs.index, *page.main.batch_size}):
+        cells = []
+        for column, n in seeds.items():
+            text = "left out" if (column, size) in ran else MISSING
+            if (column, size) in ours.index:
+                cell = ours.loc[column, size]
+                text = f"{cell.mean():{shown.ours}}{_interval(number, mean(logged, page.noise[shown.logged], column, size))}"
+                text += "" if n == len(cell) else f" (n {len(cell)})"
+            cells.append(text)
+        published = [format(theirs[name][size], shown.theirs) if size in theirs.index else MISSING for name in theirs]
+        rows.append([str(size), *published, *cells])
+    return [["batch size", *(f"paper, {name}" for name in theirs), *header], *rows]
 
 
-def _verdict(verdict: Verdict) -> str:
-    if verdict.holds is None:
-        return MISSING
-    return f"{'**holds**' if verdict.holds else '**does not hold**'}, {verdict.cells} cells: {verdict.found}"
+def _interval(number: str, estimate: Estimate | None) -> str:
+    """The interval of a mean; of an accuracy, from its errors."""
+    if estimate is None or math.isinf(estimate.half()) or estimate.error == 0:
+        return ""
+    low, high = estimate.interval()
+    if number == "II":
+        low, high = 1 - high / evidence.TESTED, 1 - low / evidence.TESTED
+    form = TABLES[number].ours
+    return f" [{low:{form}}, {high:{form}}]"
 
 
-def real_differences(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Whether setups differ in accuracy and in loss by more than seeds do, a metric each."""
-    found = []
-    for number in ("II", "III"):
-        metric, title, form = METRICS[number]
-        known = scatter(table, metric)
-        if known.empty:
-            continue
-        pairs, ours = [["difference, 95 % interval", *map(str, known.index)]], []
-        for first, second in combinations(dict.fromkeys(table.column), 2):
-            each = differences(table, first, second, metric)
-            ours += each.real[each.half_width.notna()].tolist()
-            if len(each):
-                texts = each.apply(_difference, axis=1, form=form).reindex(known.index, fill_value=MISSING)
-                pairs.append([f"{second} − {first}", *texts])
-        theirs = published(number)
-        judged = [
-            abs(theirs[gpu][size] - theirs["1xcpu"][size]) > half_width(known, size, 1, 1)
-            for gpu in ("1xgpu", "2xgpu")
-            for size in theirs.index
-            if size in known.index
-        ]
-        spread = [
-            ["batch size", *map(str, known.index)],
-            ["deviation", *(format(each, form) for each in known.deviation)],
-            ["degrees of freedom", *map(str, known.freedom)],
-        ]
-        whose = {"Our setups": ours, "The paper's CPU and GPUs": judged}
-        found.append({"title": title, "spread": spread, "pairs": pairs, "whose": whose})
-    return found
+def judged(page: Page) -> list[tuple[str, list[tuple[Any, Verdict]]]]:
+    """Each claim with its verdict, by source; sources that say nothing to any claim are left out."""
+    sources = {"the paper's tables": page.paper}
+    sources |= {f"ours, {name}" if name else "ours": each for name, each in page.ours.items()}
+    found = [(name, [(claim, claim.check(each)) for claim in CLAIMS]) for name, each in sources.items()]
+    return [(name, each) for name, each in found if any(verdict.word for _, verdict in each)]
 
 
-def _difference(row: pd.Series, form: str) -> str:
-    width = MISSING if pd.isna(row.half_width) else format(row.half_width, form)
-    text = f"{row['mean']:+{form}} ± {width}"
-    return f"**{text}**" if row.real else text
+def places(cells: Sequence[tuple[str, str, int]]) -> str:
+    """Cells of the paper in words."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for setup, metric, size in cells:
+        found.setdefault((setup, NAMES[metric]), []).append(size)
+    return listed([f"{what} of `{setup}` at {listed(sizes)}" for (setup, what), sizes in found.items()])
+
+
+def single(table: pd.DataFrame) -> list[str]:
+    """The columns of one seed."""
+    return [column for column, n in counts(table).items() if n == 1]
+
+
+def quoted(columns: Sequence[str]) -> list[str]:
+    return [f"`{column}`" for column in columns]
+
+
+def name(metric: str) -> str:
+    return NAMES[metric]
 
 
 def step_parts(table: pd.DataFrame) -> pd.DataFrame:
     """Seconds of the parts of a step, as means over seeds: one row for each column and batch size, one column a part."""
-    parts = table[table.metric.str.startswith("step/")]
-    parts = parts.assign(metric=parts.metric.str.removeprefix("step/"))
-    return parts.pivot_table("value", ["column", "batch_size"], "metric", sort=False).reindex(columns=PARTS)
+    found = {part: values(table, f"step/{part}").groupby(["column", "batch_size"], sort=False).mean() for part in PARTS}
+    return pd.DataFrame(found).dropna(how="all")
 
 
 def to_target(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,50 +180,49 @@ def to_target(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `reached`, seconds or NaN if not all runs did, `count` of those that did, `runs`, `seconds` and `epoch`.
     """
-    reached, fit, epoch = (cells(table, name) for name in ("seconds/to_99", "seconds/fit", "median/seconds/epoch"))
-    count = reached["count"].reindex(fit.index, fill_value=0)
-    means = {"reached": reached["mean"].reindex(fit.index).where(count == fit["count"]), "count": count}
-    return pd.DataFrame({**means, "runs": fit["count"], "seconds": fit["mean"], "epoch": epoch["mean"]})
+    cell = ["column", "batch_size"]
+    reached, fit, epoch = (
+        values(table, name).groupby(cell, sort=False)
+        for name in ("seconds/to_99", "seconds/fit", "median/seconds/epoch")
+    )
+    runs = fit.count()
+    count = reached.count().reindex(runs.index, fill_value=0)
+    means = {"reached": reached.mean().reindex(runs.index).where(count == runs), "count": count}
+    return pd.DataFrame({**means, "runs": runs, "seconds": fit.mean(), "epoch": epoch.mean()})
 
 
-def machines(runs: Iterable[Run]) -> Grid:
-    """What ran it, from the runs' own records: one column a machine. If runs on one machine differ, all values are listed."""
-    found: dict[tuple[object, ...], dict[str, dict[str, None]]] = {}
-    for run in runs:
-        machine = run.summary["machine"]
-        values = found.setdefault(tuple(machine.get(name) for name in ("processor", "cores", "gpu")), {})
-        for name, value in machine.items():
-            if name not in ("precision", "load_before"):
-                values.setdefault(name, {})[str(value)] = None
-    names = dict.fromkeys(name for values in found.values() for name in values)
-    columns = [f"machine {number}" for number, _ in enumerate(found, 1)] if len(found) > 1 else ["machine"]
-    rows = [[name, *(", ".join(values.get(name, [MISSING])) for values in found.values())] for name in names]
-    return [["", *columns], *rows]
+def shares(table: pd.DataFrame) -> pd.Series:
+    """The share of the calibrated rate, as means by column and batch size."""
+    return values(table, "share").groupby(["column", "batch_size"], sort=False).mean()
 
 
-def caveats(runs: Sequence[Run]) -> list[str]:
-    """What a reader must know before trusting a number."""
-    lines, summaries = [], [run.summary for run in runs]
-    if any(summary["data"] != "mnist" for summary in summaries):
-        lines.append("- Some runs saw a sample of MNIST: they are not comparable with the paper's.")
-    if runs and not any(summary["setup"].endswith("gpu") for summary in summaries):
-        lines.append(
-            "- No GPU ran: what the paper claims of one GPU and two is judged on one process and two of a CPU."
-        )
-    if other := sorted({summary["epochs"] for summary in summaries} - {paper.EPOCHS}):
-        lines.append(f"- Some runs have {', '.join(map(str, other))} epochs, not the paper's {paper.EPOCHS}.")
-    if busy := [run for run in runs if sum(run.summary.get("neighbours", {}).values()) > BUSY]:
-        lines.append(
-            f"- Other programs, or the host, took more than a quarter of a core while {len(busy)} of {len(runs)} runs "
-            f"trained, whose times are not to be trusted: {_named(busy)}."
-        )
-    if resumed := [run for run in runs if run.summary.get("resumed")]:
-        lines.append(
-            f"- {len(resumed)} of {len(runs)} runs were interrupted and went on, whose times are no measurement: "
-            f"{_named(resumed)}."
-        )
-    return lines
+def machine_tables(page: Page) -> list[tuple[int, dict[str, str]]]:
+    """What ran it, by machine, from the runs' own records and rates. If runs on one machine differ, all values are listed."""
+    found: dict[int, dict[str, dict[str, None]]] = {}
+    rates: dict[int, dict[str, list[float]]] = {}
+    for run, number in page.machines.items():
+        of_machine = found.setdefault(number, {})
+        for item, value in run.summary["machine"].items():
+            if item not in ("precision", "load_before"):
+                of_machine.setdefault(item, {})[str(value)] = None
+        for moment in run.summary.get("calibration", {}).values():
+            for item, value in moment.items():
+                rates.setdefault(number, {}).setdefault(item, []).append(value)
+    texts = []
+    for number, items in sorted(found.items()):
+        told = {item: ", ".join(each) for item, each in items.items()}
+        for item, each in rates.get(number, {}).items():
+            told[item] = f"{pd.Series(each).median():.1f} (median of {len(each)}; {min(each):.1f} to {max(each):.1f})"
+        texts.append((number, told if number in rates else {**told, "rates": "not calibrated"}))
+    return texts
 
 
-def _named(runs: Sequence[Run]) -> str:
-    return "; ".join([run.name for run in runs[:NAMED]] + ["…"] * (len(runs) > NAMED))
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def listed(words: Sequence[object], last: str = "and") -> str:
+    """Words with commas and an `and`."""
+    texts = [str(word) for word in words]
+    return f"{', '.join(texts[:-1])} {last} {texts[-1]}" if len(texts) > 1 else "".join(texts)

@@ -1,43 +1,24 @@
-"""The finished runs in folders of logs, and one tidy table of what they measured."""
+"""The finished runs in folders of logs, and what each measured."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from mnist_lightning.errors import SettingError
+from mnist_lightning.measure.disturbance import rate
 from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.identity import NOT_THE_RUN, SETUP
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 
 # Settings that make no column of the report: they are a run's row, its seed, its setup or its place.
-NO_COLUMN = (
-    "seed_everything",
-    "model.seed",
-    "data.seed",
-    "data.batch_size",
-    "data.data_dir",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.logger",
-    "trainer.enable_progress_bar",
-    "ckpt_path",
-    "config",
-    "predictions",
-    "checkpoint",
-    "step_parts",
-)
-MACHINE = ("processor", "cores", "threads", "gpu")  # if one of these differs, the times are those of another machine
-OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
-SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
-PLACE = ["column", "setup", "precision", "batch_size", "seed", "metric"]
+NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *NOT_THE_RUN)
+MACHINE = ("threads", "gpu")  # of a setup; the rest of the machine is compared by its rate, too
 OURS = "MNISTClassifier"  # the network of runs that do not name theirs
+TESTED = 10_000  # test images, by which errors are counted
 TARGET = 0.99  # accuracy; the report tells when it is first reached
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -68,9 +49,31 @@ class Run:
         values |= {f"median/{name}": value for name, value in summary["median"].items()}
         values |= {f"step/{part}": value for part, value in summary.get("step_seconds", {}).items()}
         values["images"] = summary["epochs"] * summary["train_images"]
+        values |= self._parts_of_fit()
+        if (accuracy := summary["metrics"].get("val/accuracy")) is not None:
+            images = summary.get("test_images", TESTED)
+            # A count, which a float of 32 bits does not quite give back.
+            values["errors"] = round((1 - accuracy) * images) * TESTED / images
+        if summary.get("joules") is not None:
+            values["joules"] = summary["joules"]
+        work, gave = mflop(self.settings) if self.network == OURS else None, rate(summary, "before")
+        if work:
+            values["mflop"] = work
+        if work and gave:
+            values["share"] = work * summary["median"]["images_per_second"] / (1000 * gave)
+        values["parameters"] = summary["parameters"]
         if (reached := self.seconds_to(TARGET)) is not None:
             values["seconds/to_99"] = reached
         return values
+
+    def _parts_of_fit(self) -> dict[str, float]:
+        """The fit's seconds of training, of validation, and of what lies between epochs, mostly checkpoints."""
+        epochs = self.summary["by_epoch"]
+        if "seconds/train_epoch" not in epochs or self.summary.get("resumed"):
+            return {}
+        train, validation = (sum(epochs[f"seconds/{name}_epoch"]) for name in ("train", "val"))
+        rest = self.summary["metrics"]["seconds/fit"] - train - validation
+        return {"seconds/train": train, "seconds/validation": validation, "seconds/between": max(rest, 0.0)}
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Seconds of the epochs up to the first whose validation reaches an accuracy; None if none does."""
@@ -84,85 +87,38 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """The finished runs in and under folders; of equal runs with one seed the newest.
+    """The finished runs in and under folders, the oldest first.
 
     Raises:
         SettingError: If a folder is not there, a run cannot be read, or there is no finished run.
     """
-    runs: dict[str, Run] = {}
+    found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise SettingError(f"logs names {folder}, which is no folder: name one that fit or study wrote to.")
         finished = list(folder.rglob(f"version_*/{SUMMARY}"))
         if folder.absolute().name.startswith("version_"):  # a run's own
             finished += folder.glob(SUMMARY)
-        for path in sorted(finished, key=lambda path: path.stat().st_mtime):
-            run = _read(path)
-            identity = [run.summary["setup"], run.summary["batch_size"], run.summary["seed"], run.settings]
-            runs[json.dumps(identity, sort_keys=True)] = run
-    if not runs:
+        found |= {path.resolve(): path for path in finished}  # a folder may be named twice
+    if not found:
         raise SettingError(f"logs holds no finished run ({SUMMARY}): run fit or study first, or ask for --paper.")
-    return list(runs.values())
+    return [_read(path) for path in sorted(found.values(), key=lambda path: (path.stat().st_mtime, path))]
 
 
-def tidy(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row a run and metric, in the paper's order of setups; `column` is as `labelled` gives it."""
-    rows = [
-        {
-            "column": label,
-            "setup": run.summary["setup"],
-            "precision": run.summary["machine"]["precision"],
-            "batch_size": run.summary["batch_size"],
-            "seed": run.summary["seed"],
-            "metric": metric,
-            "value": float(value),
-            "commit": run.summary["machine"].get("commit", ""),
-        }
-        for label, run in labelled(runs)
-        for metric, value in run.measured().items()
-    ]
-    table = pd.DataFrame(rows, columns=[*PLACE, "value", "commit"])
-    return table.sort_values(PLACE[1:], key=_order, kind="stable").sort_values(
-        ["setup", "column"], key=_order, kind="stable"
-    )
-
-
-def labelled(runs: Iterable[Run]) -> list[tuple[str, Run]]:
-    """The runs with the report's column that each is in: its setup, and those of its settings that differ among them."""
-    runs = list(runs)
-    names = sorted({name for run in runs for name in run.settings})
-    differing = [name for name in names if _differs(name, runs)]
-    return [(_label(run, differing), run) for run in runs]
-
-
-def setup_order(setup: str) -> tuple[bool, int]:
-    """Sorts as the paper's columns: the processor first, then one device before two."""
-    devices, _, kind = setup.partition("x")
-    return kind != "cpu", int(devices)
-
-
-def _order(values: pd.Series) -> pd.Series:
-    return values.map(setup_order) if values.name == "setup" else values
-
-
-def _differs(name: str, runs: Iterable[Run]) -> bool:
-    values = defaultdict(set)
-    for run in runs:
-        # Values that follow from the setup or from the network are compared only within one setup or network.
-        of = run.summary["setup"] if name in OF_A_SETUP else run.network if name.startswith("model.") else None
-        values[of].add(json.dumps(run.settings.get(name)))
-    return any(len(each) > 1 for each in values.values())
-
-
-def _label(run: Run, differing: Iterable[str]) -> str:
-    parts = [run.summary["setup"]]
-    for name in differing:
-        value = run.settings.get(name)
-        if value is None and (name in OF_A_SETUP or name.startswith("model.")):
-            continue
-        short = {"trainer.precision": SHORT.get(str(value)), "network": value}.get(name)
-        parts.append(short or f"{name.rpartition('.')[2]} {json.dumps(value)}")
-    return ", ".join(parts)
+def mflop(settings: Mapping[str, Any]) -> float | None:
+    """Millions of additions and multiplications that a training image costs, forward and backward, by the settings of
+    `MNISTClassifier`; None if they are not given. What is cheap beside the products is not counted."""
+    try:
+        first, second = settings["model.channels"]
+        kernel, pool, hidden = (int(settings[f"model.{name}"]) for name in ("kernel_size", "pool_size", "hidden"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    sides = [28 - kernel + 1, 28 - 2 * (kernel - 1)]
+    conv1 = sides[0] ** 2 * kernel**2 * first
+    rest = sides[1] ** 2 * kernel**2 * first * second + (sides[1] // pool) ** 2 * second * hidden + hidden * 10
+    # Two operations a product and sum; backward computes the gradients of the weights and of the inputs, but not of the
+    # images.
+    return 2 * (2 * conv1 + 3 * rest) / 1e6
 
 
 def _read(path: Path) -> Run:

@@ -1,96 +1,164 @@
-"""Why two devices may be slower than one: the fits of seconds to steps, and where two columns are equally fast."""
+"""Why two devices may be slower than one: the fits of seconds to steps, where two are equally fast, and a prediction."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
 import pandas as pd
 
 from mnist_lightning import paper
-from mnist_lightning.report.page import variants
-from mnist_lightning.report.step_time import Line, Overlap, crossover, crossover_interval, fit_line, fit_overlap
+from mnist_lightning.report.claims import pair
+from mnist_lightning.report.columns import values
+from mnist_lightning.report.evidence import Evidence
+from mnist_lightning.report.seeds import Estimate
+from mnist_lightning.report.step_time import (
+    Line,
+    Overlap,
+    bracket,
+    crossover,
+    crossover_interval,
+    fit_line,
+    fit_overlap,
+)
+
+GRADIENTS = 4 * 1_199_882  # bytes that two GPUs exchange in each step
+LINK = 10e9  # bytes a second over PCIe 3, which the P100s of the paper shared
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A column of the paper or ours with its fits; `group` is what it may be compared within."""
+    """A column with its fits. Ours are of the training seconds alone; validation and what lies between epochs are `rest`."""
 
     label: str
     setup: str
-    group: str
     steps: list[float]
     seconds: list[float]
     images: int
     line: Line
+    absolute: Line
     overlap: Overlap | None
+    rest: float
 
     @property
     def per_image(self) -> float:
         """Microseconds."""
         return 1e6 * self.line.fixed / self.images
 
+    @property
+    def whole(self) -> Line:
+        """The line of the whole run."""
+        line = self.line
+        error, slope = line.fixed_error, line.per_step_error
+        return Line(line.fixed + self.rest, error, line.per_step, slope, line.r2, line.residuals, line.leverages)
+
 
 @dataclass(frozen=True)
-class Meeting:
-    """Two columns and the batch size at which they are equally fast, with its 95 % interval. `faster` is the column that is
-    faster below that batch size, or always if there is none."""
+class Second:
+    """What a second device cost and saved in one source: two over one by batch size, and where they are equally fast.
 
-    one: Fitted
-    two: Fitted
-    batch_size: float | None
-    interval: tuple[float, float] | None
-    faster: Fitted
+    Args:
+        source: Whose runs.
+        one: The setup of one device.
+        two: That of two.
+        seconds: Of both, by batch size, a column a setup.
+        ratios: Two over one, with intervals.
+        fits: Of both; empty if there are too few batch sizes.
+    """
+
+    source: str
+    one: str
+    two: str
+    seconds: pd.DataFrame
+    ratios: Mapping[int, Estimate]
+    fits: tuple[Fitted, ...]
+
+    @property
+    def more(self) -> dict[int, float]:
+        """Seconds that two took more than one, by batch size."""
+        difference = self.seconds[self.two] - self.seconds[self.one]
+        return {int(size): float(value) for size, value in difference.items()}
+
+    @property
+    def efficiency(self) -> dict[int, float]:
+        """T1 / (2 T2): 1 if two devices halve the time, one half if they leave it as it is."""
+        return {int(size): row[self.one] / (2 * row[self.two]) for size, row in self.seconds.iterrows()}
+
+    @property
+    def brackets(self) -> list[tuple[int, int]]:
+        return bracket(self.more)
+
+    @property
+    def fitted(self) -> tuple[float, tuple[float, float] | None] | None:
+        """The batch size at which the fitted lines cross, with its interval, where both lie within the sizes that ran. An end
+        of the interval beyond them is infinite or 0."""
+        if len(self.fits) < 2:
+            return None
+        one, two = self.fits
+        low, high = self.seconds.index.min(), self.seconds.index.max()
+        where = crossover(one.whole, two.whole, one.images)
+        if where is None or not low <= where <= high or one.steps != two.steps:
+            return None
+        interval = crossover_interval(one.whole, two.whole, one.steps, one.images)
+        if interval is None:
+            return where, None
+        return where, (interval[0] if interval[0] >= low else 0.0, interval[1] if interval[1] <= high else math.inf)
 
 
-def fitted(table: pd.DataFrame) -> list[Fitted]:
-    """The fits of the paper's setups and of ours; a column of fewer than three batch sizes has none."""
-    images = paper.EPOCHS * paper.TRAIN_IMAGES
+def paper_fits() -> list[Fitted]:
+    """The fits of the paper's Table I, whose seconds are those of whole runs."""
     steps = [float(paper.EPOCHS * -(-paper.TRAIN_IMAGES // size)) for size in paper.BATCH_SIZES]
-    found = [
-        _fit(f"paper, {setup}", setup, "the paper", steps, list(seconds), images)
-        for setup, seconds in paper.SECONDS.items()
-    ]
-    for variant, group in variants(table):
-        title = f"ours, {variant}" if variant else "ours"
-        means = group.pivot_table("value", ["setup", "column", "batch_size"], "metric", sort=False)
-        for (setup, column), cell in means.groupby(level=[0, 1], sort=False):
-            cell = cell.sort_index()
-            numbers = cell["steps"].tolist(), cell["seconds/fit"].tolist(), int(cell["images"].iloc[0])
-            found.append(_fit(f"ours, {column}", setup, title, *numbers))
+    images = paper.EPOCHS * paper.TRAIN_IMAGES
+    found = [_fit(f"paper, {setup}", setup, steps, list(each), images, 0.0) for setup, each in paper.SECONDS.items()]
     return [each for each in found if each is not None]
 
 
-def _fit(label: str, setup: str, group: str, steps: list[float], seconds: list[float], images: int) -> Fitted | None:
-    line = fit_line(steps, seconds)
-    return (
-        None if line is None else Fitted(label, setup, group, steps, seconds, images, line, fit_overlap(steps, seconds))
-    )
-
-
-def meetings(fits: Sequence[Fitted]) -> list[Meeting]:
-    """Where two setups of one group are equally fast."""
+def our_fits(table: pd.DataFrame) -> list[Fitted]:
+    """The fits of our columns; one of fewer than three batch sizes has none."""
+    parts = {name: values(table, f"seconds/{name}") for name in ("fit", "train")}
+    steps, images = values(table, "steps"), values(table, "images")
     found = []
-    for one, two in combinations(fits, 2):
-        if one.group == two.group and one.images == two.images:
-            where = crossover(one.line, two.line, one.images)
-            same = where is not None and one.steps == two.steps
-            interval = crossover_interval(one.line, two.line, one.steps, one.images) if same else None
-            faster = min(one, two, key=lambda each: each.line.per_step + (0 if where else each.line.fixed))
-            found.append(Meeting(one, two, where, interval, faster))
-    return found
+    for column, setup in dict(zip(table.column, table.setup, strict=True)).items():
+        if column not in parts["fit"].index:
+            continue
+        whole = parts["fit"].loc[column].groupby("batch_size").mean()
+        train = parts["train"].loc[column].groupby("batch_size").mean() if column in parts["train"].index else whole
+        train = train.reindex(whole.index).dropna().sort_index()
+        counts = steps.loc[column].groupby("batch_size").first().reindex(train.index)
+        rest = float((whole.reindex(train.index) - train).mean())
+        numbers = counts.tolist(), train.tolist(), int(images.loc[column].iloc[0])
+        found.append(_fit(f"ours, {column}", setup, *numbers, rest))
+    return [each for each in found if each is not None]
 
 
-def second_devices(pairs: Sequence[Meeting]) -> list[dict[str, Any]]:
-    """What a second GPU, or a second process, costs and saves, wherever one and two can be compared."""
-    found = []
-    for pair in pairs:
-        kind = pair.one.setup[2:]
-        if (pair.one.setup, pair.two.setup) == (f"1x{kind}", f"2x{kind}"):
-            one, two, most = pair.one, pair.two, max(pair.one.steps)
-            seconds_1, seconds_2 = (dict(zip(each.steps, each.seconds, strict=True)) for each in (one, two))
-            lost = seconds_2[most] - seconds_1[most] if most in seconds_2 else None
-            more = 1e3 * (two.line.per_step - one.line.per_step)
-            name = "process" if kind == "cpu" else "GPU"
-            found.append({"name": name, "one": one, "two": two, "more": more, "most": most, "lost": lost, "pair": pair})
+def _fit(label: str, setup: str, steps: list[float], seconds: list[float], images: int, rest: float) -> Fitted | None:
+    line, absolute = fit_line(steps, seconds), fit_line(steps, seconds, relative=False)
+    if line is None or absolute is None:
+        return None
+    return Fitted(label, setup, steps, seconds, images, line, absolute, fit_overlap(steps, seconds), rest)
+
+
+def second_device(source: str, evidence: Evidence, fits: Sequence[Fitted]) -> Second | None:
+    """What a second device did; None where one and two did not both run."""
+    if (setups := pair(evidence)) is None or not (ratios := evidence.ratios("seconds/fit", *setups)):
+        return None
+    first = evidence.table("seconds/fit", setups[0])[setups[0]]
+    if evidence.runs:
+        # Of the seeds that both have.
+        one, two = (evidence.runs["seconds/fit"].loc[evidence.columns[setup]] for setup in setups)
+        first = one[one.index.isin(two.index)].groupby("batch_size").mean()
+    pairs = {size: (math.exp(first[size]), math.exp(first[size] + each.log)) for size, each in sorted(ratios.items())}
+    seconds = pd.DataFrame.from_dict(pairs, orient="index", columns=list(setups))
+    of_setup = {each.setup: each for each in fits}
+    both = tuple(of_setup[setup] for setup in setups) if set(setups) <= of_setup.keys() else ()
+    return Second(source, *setups, seconds, ratios, both)
+
+
+def predicted(one: Fitted) -> dict[int, float]:
+    """Seconds of two GPUs under DDP, from the fit of one: the images' share halves, a step costs what it did and an exchange of
+    the gradients that nothing hides."""
+    exchange = GRADIENTS / LINK
+    found = {}
+    for steps in one.steps:
+        size = min(paper.BATCH_SIZES, key=lambda each: abs(each * steps - one.images))
+        found[size] = one.line.fixed / 2 + steps * (one.line.per_step + exchange)
     return found

@@ -1,41 +1,42 @@
-"""Writes results.csv, report.md, the figures and an event file."""
+"""Writes results.csv, report.md, report.html, the figures and an event file."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import pandas as pd
 from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
 
 from mnist_lightning import paper
-from mnist_lightning.report import figures, page
+from mnist_lightning.report import drawing, figures, page
+from mnist_lightning.report.columns import is_papers
 from mnist_lightning.report.events import write_events
-from mnist_lightning.report.runs import OURS, Run, labelled, tidy
-from mnist_lightning.report.two_devices import Fitted, fitted, meetings, second_devices
+from mnist_lightning.report.html import as_html
+from mnist_lightning.report.page import Page, make_page
+from mnist_lightning.report.reproduction import alone
+from mnist_lightning.report.runs import OURS, Run
+from mnist_lightning.report.two_devices import predicted
 from mnist_lightning.runs.program import command
 
+CURVES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 FIGURES = {
-    "figure-1-architecture": "Figure 1. The network, drawn from the settings of the runs.",
-    "figure-3-time": "Figure 3. Time; the paper dashed, ours solid with the 95 % interval of the mean over seeds.",
-    "figure-4-accuracy": "Figure 4. Accuracy, likewise.",
-    "figure-5-loss": "Figure 5. Loss, likewise.",
-    "fits": "Seconds over steps, and the fitted lines.",
+    "figure-3-time": "Figure 3. Seconds; the paper's are dashed. Each of our runs is a dot, and lines join the means.",
+    "figure-4-accuracy": "Figure 4. Accuracy, drawn like Figure 3.",
+    "figure-5-loss": "Figure 5. Loss, drawn like Figure 3.",
+    "second-device": "Seconds of two devices minus those of one.",
     "step-parts": "Where a step's time goes.",
+    "networks": "Accuracy over seconds, a number a network and a dot a run.",
+    "figure-1-architecture": "Figure 1. The network, drawn from the settings of the runs.",
 }
-OF_TABLES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 
 
 def write(out: Path, runs: Sequence[Run]) -> None:
     """Writes everything into a folder."""
-    table = tidy(runs)
-    table.to_csv(out / "results.csv", index=False)
-    by_column = dict(labelled(runs))
-    networks = {column: _network(by_column[column]) for column in dict.fromkeys(table.column)}
-    fits = fitted(table)
-    pairs = meetings(fits)
-    drawn = _draw(out, table, fits, by_column, networks)
+    found = make_page(runs)
+    found.table.to_csv(out / "results.csv", index=False)
+    drawn = _draw(out, found)
     templates = Environment(
         loader=PackageLoader("mnist_lightning.report", "."),
         trim_blocks=True,
@@ -43,53 +44,38 @@ def write(out: Path, runs: Sequence[Run]) -> None:
         keep_trailing_newline=True,
     )
     context = {
-        "runs": runs,
-        "table": table,
-        "fits": fits,
-        "meetings": pairs,
-        "second_devices": second_devices(pairs),
         "page": page,
+        "found": found,
         "paper": paper,
+        "alone": alone,
+        "predicted": predicted,
         "command": command(*sys.argv[1:]),
-        "figures": OF_TABLES,
+        "curves": CURVES,
         "captions": FIGURES,
         "drawn": drawn,
-        "networks": len({str(network) for network in networks.values()}),
-        "shown": next(iter(networks), None),
     }
     written = templates.get_template("report.md.jinja").make_module(context)
-    (out / "report.md").write_text(str(written), encoding="utf-8")
+    text = str(written)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    (out / "report.html").write_text(as_html(text, out), encoding="utf-8")
     grid: Callable[..., str] = vars(written)["grid"]
-    tables = {f"table {number}": grid(page.main_table(number, table)) for number in page.METRICS}
-    tables["claims"] = grid(page.claims(table), words=True)
+    tables = {f"table {number}": grid(page.main_table(number, found)) for number in page.TABLES}
+    tables["claims"] = vars(written)["claims"]()
     write_events(out, {name: out / f"{name}.png" for name in drawn}, tables)
 
 
-def _network(run: Run) -> dict[str, Any] | None:
-    """The settings of the network; None if it is another one than the paper's."""
-    network = {name: run.settings.get(f"model.{name}") for name in paper.ARCHITECTURE}
-    return network if run.network == OURS else None
-
-
-def _draw(
-    out: Path,
-    table: pd.DataFrame,
-    fits: Sequence[Fitted],
-    runs: Mapping[str, Run],
-    networks: Mapping[str, dict[str, Any] | None],
-) -> list[str]:
+def _draw(out: Path, found: Page) -> list[str]:
     """Draws the figures that the runs give, as SVG and PNG; their names."""
     matplotlib.rcParams["svg.hashsalt"] = "mnist-lightning"  # the same report is the same file
-    drawn: dict[str, Any] = {}
-    if not networks:
-        drawn["figure-1-architecture"] = figures.architecture(paper.ARCHITECTURE, None)
-    elif (network := networks[column := next(iter(networks))]) is not None:
-        drawn["figure-1-architecture"] = figures.architecture(network, runs[column].summary["parameters"])
-    for number, name in OF_TABLES.items():
-        drawn[name] = figures.curves(table, number)
-    drawn["fits"] = figures.fits(fits)
-    if len(parts := page.step_parts(table)):
+    drawn: dict[str, Figure] = {name: figures.curves(found.main, number) for number, name in CURVES.items()}
+    if found.seconds:
+        drawn["second-device"] = figures.second_device(found.seconds)
+    if len(parts := page.step_parts(found.main)):
         drawn["step-parts"] = figures.step_parts(parts)
+    if found.networks:
+        drawn["networks"] = figures.networks(max(found.networks, key=lambda grid: len(grid.networks)), found.table)
+    if (network := _network(found.runs)) is not None:
+        drawn["figure-1-architecture"] = drawing.architecture(*network)
     for name in FIGURES:
         for kind in ("svg", "png"):
             (out / f"{name}.{kind}").unlink(missing_ok=True)
@@ -97,3 +83,14 @@ def _draw(
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
         figure.savefig(out / f"{name}.png", dpi=110)
     return list(drawn)
+
+
+def _network(runs: Sequence[Run]) -> tuple[dict[str, Any], int | None] | None:
+    """The settings and the parameters of the network that is drawn: the paper's, or that of the first run; None if its class is
+    another."""
+    if not runs:
+        return dict(paper.ARCHITECTURE), None
+    run = next(filter(is_papers, runs), runs[0])
+    if run.network != OURS:
+        return None
+    return {name: run.settings.get(f"model.{name}") for name in paper.ARCHITECTURE}, run.summary["parameters"]

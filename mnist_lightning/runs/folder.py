@@ -11,10 +11,11 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from mnist_lightning.durability.locks import alone_in, hold
+from mnist_lightning.durability.locks import alone_in, held, holder
 from mnist_lightning.errors import KEPT_IN, SettingError
 from mnist_lightning.runs.epochs import DivergedError
 from mnist_lightning.runs.from_python import FITTED, default_loggers, refuse_bad_start, settings_of
+from mnist_lightning.runs.identity import code_in
 from mnist_lightning.runs.jobs import JOB, job_name
 from mnist_lightning.runs.layout import CONFIG, LAST, SUMMARY, run_of_checkpoint
 from mnist_lightning.runs.program import command
@@ -23,7 +24,7 @@ from mnist_lightning.runs.program import command
 class RunFolder(Callback):
     """Gives each fit a folder of its own, before anything is written, and the loggers that write to it.
 
-    A resumed run goes on in its own folder. If a fit ends before its first checkpoint, the folder is removed; if it
+    A resumed run goes on in its own folder. A run has one writer: its folder is locked while it is trained. If a fit ends before its first checkpoint, the folder is removed; if it
     ends later, the exception gets a note that says how to go on. The Trainer must be made with `logger=False`, since
     Lightning makes the folders of its loggers before any callback is asked.
 
@@ -36,6 +37,7 @@ class RunFolder(Callback):
         self.made: list[Path] = []
         self.trains = self.used = False
         self.places: dict[Any, Any] = {}
+        self.lock = contextlib.ExitStack()
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         # An evaluation before the fit must not choose the folder of the checkpoints.
@@ -56,10 +58,13 @@ class RunFolder(Callback):
             folder = run_folder(trainer)
             if folder is not None and folder.resolve() != run.resolve():
                 raise SettingError(f"The loggers write to {folder}, but the run goes on in {run}: leave them out.")
-            hold(run)  # so that a study does not take it for a run that was interrupted
+            if not self.lock.enter_context(held(run)):
+                raise SettingError(
+                    f"ckpt_path lies in {run}, the folder of a run that {holder(run)} writes now: wait until that has ended."
+                )
             return
         try:
-            self.made = reserve_run_folder(trainer)
+            self.made = reserve_run_folder(trainer, self.lock)
         except FileExistsError as error:
             raise SettingError(
                 f"trainer.logger names {error.filename}, which is there already: leave out its version."
@@ -83,10 +88,16 @@ class RunFolder(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.trains = True
         vars(module)[FITTED] = True
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
-            (run / SUMMARY).unlink(missing_ok=True)  # a run that trains has not finished
+            (run / SUMMARY).unlink(missing_ok=True)  # it tells of the weights before
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self.lock.close()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self.lock.close()
         if trainer.state.fn != "fit":
             return
         run = self.made[0] if self.made else run_folder(trainer)
@@ -98,8 +109,10 @@ class RunFolder(Callback):
         if run is not None and lasts:
             # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
             csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
+            named = code_in(yaml.safe_load((run / CONFIG).read_text()))
+            own = ["--config", run / CONFIG] if named else []
             other = ["--trainer.logger=TensorBoardLogger"] if csv else []
-            go_on = f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}"
+            go_on = f"Go on with {command('fit', '--ckpt_path', run / LAST, *own, *other)}"
             # To go on would diverge again.
             kept = f"The checkpoint before it is {run / LAST}."
             exception.add_note(kept if isinstance(exception, DivergedError) else go_on)
@@ -125,11 +138,12 @@ def run_folder(trainer: Trainer) -> Path | None:
     return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
 
 
-def reserve_run_folder(trainer: Trainer) -> list[Path]:
+def reserve_run_folder(trainer: Trainer, lock: contextlib.ExitStack) -> list[Path]:
     """Makes the folder of a new run. Two runs that start at the same moment get two folders.
 
     Args:
         trainer: Its loggers choose the next version.
+        lock: It holds the lock on the folder, so that a study does not take it for a run that was interrupted.
 
     Returns:
         What was made: the run's folder and those above it. Nothing if no logger has a folder.
@@ -149,7 +163,7 @@ def reserve_run_folder(trainer: Trainer) -> list[Path]:
                 # A logger chooses its version when it is first asked. All are asked here, so that all choose the same.
                 folders = [Path(logger.log_dir) for logger in with_folders]
                 folders[0].mkdir()
-                hold(folders[0])
+                lock.enter_context(held(folders[0]))
                 return [folders[0], *above]
 
 

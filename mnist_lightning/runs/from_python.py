@@ -1,13 +1,16 @@
 """What the command line knows from its config, for a fit that a Python program starts: checks, loggers and the config."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs.layout import first_new_epoch, run_name, run_of_checkpoint
 from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
 from mnist_lightning.runs.setups import refuse_unsupported_trainer, setup_name
@@ -51,16 +54,41 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
     refuse_unsupported_trainer(trainer)
     if trainer.ckpt_path is None and getattr(module, FITTED, False):
         raise SettingError("The model was trained before and would start from those weights: make a new one.")
-    data, hyperparameters = data_module(trainer), dict(module.hparams)
-    seed = hyperparameters.pop("seed", data.seed)
+    data = data_module(trainer)
+    seed = module.hparams.get("seed", data.seed)
     if seed != data.seed:
         raise SettingError(f"The model has seed {seed} and the data module {data.seed}: give both the same.")
     if trainer.ckpt_path is not None:
         checkpoint = read_checkpoint(str(trainer.ckpt_path), resume=True)
-        given = {f"model.{name}": value for name, value in hyperparameters.items()}
-        given |= {"data.batch_size": data.batch_size, "seed_everything": seed, "trainer.max_epochs": trainer.max_epochs}
+        given = flat(settings_of(trainer, module))
+        del given["trainer.deterministic"]  # torch does not say whether it was asked to warn alone
         refuse_contradictions(checkpoint, given, resume=True)
         refuse_other_network(checkpoint, module)
+        refuse_other_callbacks(checkpoint, trainer)
+
+
+def callbacks_of_the_user(trainer: Trainer) -> list[str]:
+    """The classes of a Trainer's callbacks that may change what is trained: not ours, and none that only shows, saves or
+    counts the time."""
+    shows = (ProgressBar, Checkpoint, Timer)
+    given: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    names = [f"{type(each).__module__}.{type(each).__qualname__}" for each in given if not isinstance(each, shows)]
+    return sorted(name for name in names if not name.startswith("mnist_lightning."))
+
+
+def refuse_other_callbacks(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
+    """Makes sure that a run goes on with the callbacks that it began with.
+
+    Raises:
+        SettingError: If it does not. A checkpoint of an earlier version does not say which they were.
+    """
+    now = callbacks_of_the_user(trainer)
+    then = checkpoint["callbacks"]["RunRecord"].get("callbacks", now)
+    if now != then:
+        raise SettingError(
+            f"trainer.callbacks are {', '.join(now) or 'none'}, but the checkpoint was trained with "
+            f"{', '.join(then) or 'none'}: give the same, or train anew without ckpt_path."
+        )
 
 
 def default_loggers(trainer: Trainer) -> list[Logger]:
@@ -83,6 +111,7 @@ def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     data = data_module(trainer)
     kind = trainer.strategy.root_device.type
     settings = {name: getattr(trainer, name) for name in SETTINGS_OF_THE_TRAINER}
+    settings = {name: getattr(value, "value", value) for name, value in settings.items()}  # YAML knows no enumerations
     settings |= {
         "accelerator": "gpu" if kind == "cuda" else kind,
         "devices": trainer.world_size // trainer.num_nodes,
@@ -91,6 +120,7 @@ def settings_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     }
     return {
         "seed_everything": data.seed,
+        "network": type(module).__name__,
         "trainer": settings,
         "model": _plain(module.hparams),
         # A rerun must see what this run sees, not what `auto` finds on another day.

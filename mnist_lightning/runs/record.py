@@ -6,6 +6,7 @@ docs/timing.md lists what happens before the summary is written.
 import os
 from typing import Any
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.callbacks import WallClock
@@ -16,6 +17,8 @@ from mnist_lightning.measure.machine import describe_machine
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
 from mnist_lightning.runs.folder import is_rehearsal, run_folder
+from mnist_lightning.runs.from_python import callbacks_of_the_user
+from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.setups import refuse_other_setup, setup_name
 from mnist_lightning.runs.summary import closing_table, read_summary, write_summary
@@ -49,6 +52,7 @@ class RunRecord(Callback):
         self.calibration, self.energy = calibration, energy
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.record: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.validations: dict[int, dict[str, float]] = {}
 
@@ -72,6 +76,8 @@ class RunRecord(Callback):
         }
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
+        if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
+            self.config = yaml.safe_load((run / CONFIG).read_text())
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -84,7 +90,7 @@ class RunRecord(Callback):
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.
         summary = read_summary(run) if run is not None else None
-        if summary is None:
+        if summary is None or summary["epochs"] != trainer.current_epoch:
             summary = self.summary()
             if run is not None:
                 for logger in trainer.loggers:
@@ -97,6 +103,9 @@ class RunRecord(Callback):
         return {
             "setup": setup_name(self.trainer),
             "precision": str(self.trainer.precision),
+            "config": self.config,
+            "optimizer_states": [len(optimizer.state) for optimizer in self.trainer.optimizers],
+            "callbacks": callbacks_of_the_user(self.trainer),
             "metrics": self._last_metrics(),
             "validations": self.validations,
         }

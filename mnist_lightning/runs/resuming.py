@@ -2,17 +2,19 @@
 
 import json
 import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 
 from mnist_lightning.durability.checkpoint_file import ends_an_epoch
 from mnist_lightning.errors import SettingError
+from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.identity import code_in, kept_by_a_resumed_run, same_value
 from mnist_lightning.runs.jobs import follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.runs.layout import CONFIG, run_name, run_of_checkpoint
 from mnist_lightning.runs.setups import refuse_other_setup, resolve, setup_name
@@ -23,9 +25,9 @@ def effective_arguments(
 ) -> list[str]:
     """The command line with all settings that a checkpoint fixes.
 
-    A job that a launcher has restarted goes on from the checkpoint that it left. A resumed run uses its own config if the
-    user names none. The settings of the checkpoint come first. If the user gives another value, it therefore wins, and
-    `refuse_contradictions` reports it.
+    A job that a launcher has restarted goes on from the checkpoint that it left. A resumed run takes the settings of its own
+    config, as data, if the user names none. The settings of the checkpoint come first. If the user gives another value, it
+    therefore wins, and `refuse_contradictions` reports it.
 
     Args:
         argv: The command line, without the program's name; not changed.
@@ -33,7 +35,8 @@ def effective_arguments(
         environment: Of this process.
 
     Raises:
-        SettingError: If the command needs a checkpoint and has none, or the checkpoint would not serve.
+        SettingError: If the command needs a checkpoint and has none, the checkpoint would not serve, or its run's config
+            names classes.
     """
     command, *rest = argv
     config = parse([command, *rest])[command]
@@ -48,11 +51,39 @@ def effective_arguments(
         return [command, *rest]
     checkpoint = read_checkpoint(config.ckpt_path, resume=command == "fit")
     trained = _settings(checkpoint, resume=command == "fit")
-    first = [f"--{name}={json.dumps(value)}" for name, value in trained.items()]
-    run = run_of_checkpoint(config.ckpt_path) if command == "fit" else None
-    if run is not None and config.config is None:
-        first.append(f"--config={run / CONFIG}")
+    names = [name.removeprefix("model.") for name in trained if name.startswith("model.")]
+    unknown = [name for name in names if name not in config.model]
+    if unknown:
+        raise SettingError(
+            f"ckpt_path is {config.ckpt_path}, a checkpoint of another network, which has {unknown[0]}: use it with the "
+            "program that trained it."
+        )
+    if command == "fit" and config.config is None:
+        trained |= _settings_of_its_run(config.ckpt_path, checkpoint)
+    first = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in trained.items()]
     return [command, *first, *rest]
+
+
+def _settings_of_its_run(path: str, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run that wrote a checkpoint, if it lies in its run's folder or holds them.
+
+    They are data: nothing that they name is imported. What says where the run is and how it is shown is left out.
+    """
+    run = run_of_checkpoint(path)
+    config = yaml.safe_load((run / CONFIG).read_text()) if run else _record(checkpoint).get("config")
+    if named := code_in(config or {}):
+        trusted = run / CONFIG if run else "that of its run"
+        raise SettingError(
+            f"ckpt_path is {path}, and its run's config names classes in {' and '.join(named)}, which is code: if you trust it, "
+            f"name it with --config {trusted}"
+        )
+    left_out = ("config", "ckpt_path", "predictions", "trainer.logger", "model", "network")
+    return {name: value for name, value in flat(config or {}).items() if not name.startswith(left_out)}
+
+
+def _record(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What `RunRecord` has put into a checkpoint."""
+    return checkpoint["callbacks"]["RunRecord"]
 
 
 def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
@@ -65,32 +96,41 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
         raise SettingError(f"ckpt_path is {path}, which is no file: name one such as <run>/checkpoints/last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # torch tells garbage in many ways
         raise SettingError(
             f"ckpt_path is {path}, which cannot be read as a checkpoint: name one that fit wrote."
         ) from error
-    if not _has(checkpoint, "state_dict", "epoch") or not _has(checkpoint.get("hyper_parameters"), "seed"):
+    if not (
+        _has(checkpoint, "state_dict", "epoch")
+        and _has(checkpoint["state_dict"])
+        and isinstance(checkpoint["epoch"], int)
+        and _has(checkpoint.get("hyper_parameters"), "seed")
+    ):
         raise SettingError(f"ckpt_path is {path}, a checkpoint of something else: name one that fit wrote.")
     if resume:
         if not (
             _has(checkpoint.get("callbacks"), "RunRecord", "WallClock")
+            and _has(_record(checkpoint), "setup", "precision", "metrics", "validations")
             and _has(checkpoint.get("datamodule_hyper_parameters"), "batch_size")
             and _has(checkpoint, "loops")
         ):
             raise SettingError(
                 f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
             )
+        states, recorded = _sizes(checkpoint.get("optimizer_states")), _record(checkpoint).get("optimizer_states")
+        if not states or states != (recorded or states):
+            raise SettingError(f"ckpt_path is {path}, whose optimizer_states are not whole: name one as fit wrote it.")
         if not ends_an_epoch(checkpoint):
             raise SettingError(f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch.")
     return checkpoint
 
 
-def refuse_contradictions(checkpoint: Mapping[str, Any], given: Any, resume: bool) -> None:
+def refuse_contradictions(checkpoint: Mapping[str, Any], given: Mapping[str, Any], resume: bool) -> None:
     """Makes sure that the settings of a command are those that shaped its checkpoint.
 
     Args:
         checkpoint: As `read_checkpoint` gives it.
-        given: The settings; `get` finds one by its dotted name.
+        given: The settings by dotted name, as YAML keeps them.
         resume: Whether training goes on from the checkpoint.
 
     Raises:
@@ -101,9 +141,13 @@ def refuse_contradictions(checkpoint: Mapping[str, Any], given: Any, resume: boo
         raise SettingError(
             f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
         )
-    for name, value in _settings(checkpoint, resume).items():
+    then = _settings(checkpoint, resume)
+    kept = kept_by_a_resumed_run((resume and _record(checkpoint).get("config")) or {})
+    # Another version may have other settings.
+    then |= {name: value for name, value in kept.items() if name in given}
+    for name, value in then.items():
         now = given.get(name)
-        if _as_saved(now) != _as_saved(value):
+        if not same_value(name, _as_saved(now), _as_saved(value)):
             raise SettingError(
                 f"{name} is {now}, but the checkpoint was trained with {value}: "
                 "leave the setting out, or train anew without ckpt_path."
@@ -117,7 +161,7 @@ def refuse_other_run(checkpoint: Mapping[str, Any], model: LightningModule, setu
         SettingError: If it would not.
     """
     refuse_other_network(checkpoint, model)
-    refuse_other_setup(checkpoint["callbacks"]["RunRecord"], setup, precision)
+    refuse_other_setup(_record(checkpoint), setup, precision)
 
 
 def refuse_other_network(checkpoint: Mapping[str, Any], model: LightningModule) -> None:
@@ -169,6 +213,13 @@ def _checkpoint_of_this_job(config: Namespace, environment: Mapping[str, str]) -
     follow_torchrun(config.trainer, environment)
     name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
     return interrupted_checkpoint(Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job)
+
+
+def _sizes(states: Any) -> list[int]:
+    """For how many parameters each optimiser has a state; empty if the states are none."""
+    if not isinstance(states, list) or not all(_has(state, "state", "param_groups") for state in states):
+        return []
+    return [len(state["state"]) for state in states]
 
 
 def _has(part: Any, *names: str) -> bool:

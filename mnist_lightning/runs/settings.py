@@ -2,16 +2,18 @@
 
 import inspect
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.experiment import CHECKPOINT
 from mnist_lightning.runs.jobs import follow_torchrun
 from mnist_lightning.runs.setups import refuse_unequal_shares, refuse_unsupported, resolve, setup_name
-from mnist_lightning.views.predictions import refuse_bad_place
+from mnist_lightning.views.predictions import PredictionWriter, refuse_bad_place
 
 
 def settle(config: Namespace, command: str) -> str:
@@ -51,6 +53,41 @@ def _keep_every_epoch(settings: Namespace) -> None:
                 "of all epochs): leave it out, or add a ModelCheckpoint of your own to trainer.callbacks."
             )
         settings[name] = settings[name] if name in ("save_top_k", "verbose") else ours
+
+
+def add_arguments(parser: LightningArgumentParser, network: str) -> None:
+    """Adds to a command of the Trainer what is ours.
+
+    Args:
+        parser: Of the command, with the settings of the Trainer, the model and the data.
+        network: Class of the model.
+    """
+    parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+    parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT.items()})
+    parser.add_lightning_class_args(PredictionWriter, "predictions")
+    help = "Class of the network, which a run's config names; the program that trains another refuses it."
+    parser.add_argument("--network", type=_only(network), default=network, help=help)
+    parser.add_argument("--tf32", type=bool, default=False, help="Whether fp32 products on a GPU may be in TF32.")
+    parser.add_argument("--step_parts", type=bool, default=False, help="Whether to record the parts of a step.")
+    for action in parser._actions:
+        if action.dest.startswith("trainer.limit_"):
+            # Python's cache of types may turn the order, and 1 would be 1.0: all batches, and not one.
+            vars(action)["_typehint"] = int | float | None
+    parser.link_arguments("seed_everything", "model.seed")
+    parser.link_arguments("seed_everything", "data.seed")
+
+
+def _only(network: str) -> Callable[[str], str]:
+    """The type of a setting that has one value, the network that this program trains."""
+
+    def check(value: str) -> str:
+        if value != network:
+            raise ArgumentTypeError(
+                f"network is {value}, but this program trains {network}: use the one that trains {value}."
+            )
+        return value
+
+    return check
 
 
 def seed(value: object) -> int:

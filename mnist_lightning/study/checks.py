@@ -13,11 +13,9 @@ import yaml
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.identity import NOT_THE_RUN
 from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.study.cells import Cell, parse_options
-
-# These settings say where a run is and what it records, not what it is.
-PLACES = ("trainer.logger", "ckpt_path", "config", "step_parts")
 
 
 def refuse_bad_arguments(
@@ -80,7 +78,7 @@ def refuse_changed(finished: Sequence[Cell]) -> None:
     """
     for cell in finished:
         for name, now, before in _changes(cell):
-            if not name.startswith(PLACES):
+            if not name.startswith(NOT_THE_RUN):
                 raise SettingError(
                     f"{name} is {now}, but {cell.finished_run()} was run with {before}: give the study another name, or remove "
                     "that run."

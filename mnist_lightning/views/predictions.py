@@ -89,7 +89,7 @@ def refuse_bad_place(path: Path, images: str | None) -> None:
         images: Folder of one's own pictures, if they are what is predicted.
 
     Raises:
-        SettingError: If it is a folder, cannot be written, or lies where the sheet would be one of the pictures.
+        SettingError: If it is a folder or a file of something else, cannot be written, or lies where the sheet would be one of the pictures.
     """
     if path.is_dir():
         raise SettingError(f"predictions.path is {path}, a folder: name a file.")
@@ -100,7 +100,14 @@ def refuse_bad_place(path: Path, images: str | None) -> None:
             f"predictions.path is {path}, and its sheet would be one of the pictures of data.images {images}: name a "
             "file in another folder."
         )
+    if path.exists() and not _holds_predictions(path):
+        raise SettingError(f"predictions.path is {path}, which is there and holds no predictions: name another file.")
     refuse_unwritable(path.parent, "predictions.path")
+
+
+def _holds_predictions(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline(100).rstrip().endswith(b",prediction,probability")
 
 
 def contact_sheet(images: Tensor, names: Sequence[str], taken_for: Sequence[str]) -> Image.Image:

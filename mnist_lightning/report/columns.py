@@ -1,0 +1,173 @@
+"""The columns of the report, one tidy table of all runs, and which runs are left out of its times."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mnist_lightning import paper
+from mnist_lightning.measure.disturbance import disturbances
+from mnist_lightning.report.runs import OURS, Run
+
+IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine, beside its calibrated rate
+APART = 1.10  # rates further apart than this are those of two machines, whatever they are called
+OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
+SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
+TIMES = ("seconds/", "median/", "step/", "share", "joules")  # metrics that other work on the machine changes
+PLACE = ["column", "setup", "network", "precision", "batch_size", "seed", "repeat", "metric"]
+
+
+def tidy(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run and metric, in the paper's order of setups.
+
+    `column` is as `labelled` gives it, and `network` the part of it that tells the network. `papers` says whether the
+    network is the paper's, `timed` whether the run is not left out of times. `repeat` counts equal runs of one seed.
+    """
+    out, seen, rows = left_out(runs), Counter[tuple[object, ...]](), []
+    for label, network, run in labelled(runs):
+        summary = run.summary
+        cell = (label, summary["batch_size"], summary["seed"])
+        rows += [
+            {
+                "column": label,
+                "setup": summary["setup"],
+                "network": network,
+                "precision": summary["machine"]["precision"],
+                "batch_size": summary["batch_size"],
+                "seed": summary["seed"],
+                "repeat": seen[cell],
+                "metric": metric,
+                "value": float(value),
+                "papers": is_papers(run),
+                "timed": run not in out,
+                "commit": summary["machine"].get("commit", ""),
+            }
+            for metric, value in run.measured().items()
+        ]
+        seen[cell] += 1
+    table = pd.DataFrame(rows, columns=[*PLACE, "value", "papers", "timed", "commit"])
+    table = table.astype({"papers": bool, "timed": bool})
+    return table.sort_values(PLACE[1:], key=_order, kind="stable").sort_values(
+        ["setup", "column"], key=_order, kind="stable"
+    )
+
+
+def values(table: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric by column, batch size and seed.
+
+    Repeats of a seed give the same numbers, of which the newest counts, and other times, of which the median counts.
+    """
+    rows, place = table[table.metric == metric], ["column", "batch_size", "seed"]
+    if metric.startswith(TIMES):
+        return rows[rows.timed].groupby(place, sort=False).value.median()
+    return rows.sort_values("repeat", kind="stable").groupby(place, sort=False).value.last()
+
+
+def of_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the paper's network; all of them if there is none."""
+    return table[table.papers] if table.papers.any() else table
+
+
+def is_papers(run: Run) -> bool:
+    """Whether the network is the paper's."""
+    model = {name: _plain(run.settings.get(f"model.{name}")) for name in paper.ARCHITECTURE}
+    return run.network == OURS and model == {name: _plain(value) for name, value in paper.ARCHITECTURE.items()}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def left_out(runs: Iterable[Run]) -> dict[Run, str]:
+    """The runs whose times are not used, with the reason. Their accuracy and loss are."""
+    runs = list(runs)
+    codes = Counter(code for run in runs if (code := run.summary["machine"].get("code")))
+    usual = codes.most_common(1)[0][0] if codes else None
+    found = {}
+    for run in runs:
+        reasons = ["it was interrupted and went on"] * bool(run.summary.get("resumed"))
+        reasons += disturbances(run.summary)
+        if (code := run.summary["machine"].get("code")) not in (None, usual):
+            commit = run.summary["machine"].get("commit") or code
+            reasons.append(f"other code trained it than most runs (commit {commit})")
+        if reasons:
+            found[run] = " and ".join(reasons)
+    return found
+
+
+def machines(runs: Iterable[Run]) -> dict[Run, int]:
+    """The number of the machine that each run was on, from 1.
+
+    Machines differ in their processor or in the rate at which they multiply matrices in fp32. The rates of one name are
+    sorted; where two neighbours are more than 10 % apart, another machine begins.
+    """
+    of_name: dict[tuple[object, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        machine = run.summary["machine"]
+        of_name[tuple(machine.get(part) for part in (*IDENTITY, "gpu"))].append(run)
+    found: dict[Run, tuple[object, ...]] = {}
+    for name, group in of_name.items():
+        group.sort(key=gflops)
+        number, last = 0, gflops(group[0])
+        for run in group:
+            number += gflops(run) > APART * last
+            last = gflops(run)
+            found[run] = (*name[:-1], number)  # a GPU is of a setup, and its host is the machine
+    numbers: dict[tuple[object, ...], int] = {}
+    return {run: numbers.setdefault(found[run], len(numbers) + 1) for run in runs}
+
+
+def gflops(run: Run) -> float:
+    """The calibrated rate in fp32, the better of before and after the run; 0 if it was not calibrated."""
+    rates = run.summary.get("calibration", {})
+    return max((rates.get(moment, {}).get("fp32_gflops", 0.0) for moment in ("before", "after")), default=0.0)
+
+
+def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
+    """The runs with the report's column that each is in: its setup, and those of its settings that differ among them. The
+    second text is the part that tells the network."""
+    number = machines(runs)
+    settings = {run: {**run.settings, "machine": f"machine {number[run]}"} for run in runs}
+    differing = [
+        name for name in sorted({name for each in settings.values() for name in each}) if _differs(name, settings)
+    ]
+    found = []
+    for run in runs:
+        parts = {name: _part(name, settings[run].get(name)) for name in differing}
+        network = [part for name, part in parts.items() if part and _of_network(name)]
+        other = [part for name, part in parts.items() if part and not _of_network(name)]
+        found.append((", ".join([run.summary["setup"], *other, *network]), ", ".join(network), run))
+    return found
+
+
+def setup_order(setup: str) -> tuple[bool, int]:
+    """Sorts as the paper's columns: the processor first, then one device before two."""
+    devices, _, kind = setup.partition("x")
+    return kind != "cpu", int(devices)
+
+
+def _order(values: pd.Series) -> pd.Series:
+    return values.map(setup_order) if values.name == "setup" else values
+
+
+def _of_network(name: str) -> bool:
+    return name == "network" or name.startswith("model.")
+
+
+def _differs(name: str, settings: Mapping[Run, Mapping[str, Any]]) -> bool:
+    found = defaultdict(set)
+    for run, each in settings.items():
+        # Values that follow from the setup or from the network are compared only within one setup or network.
+        of = run.summary["setup"] if name in OF_A_SETUP else run.network if name.startswith("model.") else None
+        found[of].add(json.dumps(each.get(name)))
+    return any(len(each) > 1 for each in found.values())
+
+
+def _part(name: str, value: Any) -> str:
+    """A setting in the name of a column; empty if it says nothing."""
+    if value is None and (name in OF_A_SETUP or name.startswith("model.")):
+        return ""
+    short = {"trainer.precision": SHORT.get(str(value)), "network": value, "machine": value}.get(name)
+    return short or f"{name.rpartition('.')[2]} {json.dumps(value)}"
