@@ -215,7 +215,7 @@ def test_another_network_has_its_clock_its_record_its_study_and_its_report(comma
     assert command("fit", *SMALL, *ONE) == 0
     assert "of 2 runs" in run("report")
     header = (tmp_path / "report" / "report.md").read_text().split("| batch size |")[1].splitlines()[0]
-    assert header.split(" | ")[3:] == ["1xcpu, MNISTClassifier", "1xcpu, Perceptron |"]
+    assert "1xcpu, MNISTClassifier" in header and "1xcpu, Perceptron" in header
 
 
 class Negatives(MNISTDataModule):
