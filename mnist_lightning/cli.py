@@ -59,6 +59,7 @@ class MNISTCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self.setup_name = settle(config, str(self.subcommand))
+        # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
 
         # The saved config makes a new run: it names no checkpoint and no version.
