@@ -213,25 +213,41 @@ def test_a_process_that_raises_ends_the_other_and_is_told_once(tmp_path, start, 
     assert "--trainer.callbacks+=faulty.Faulty" in kept and f"torch {torch.__version__.partition('+')[0]}" in kept
 
 
+EARLY = [
+    "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping",
+    *(f"--trainer.callbacks.{each}" for each in ("monitor=val/loss", "patience=100", "min_delta=0.0")),
+]
+KINDS = {
+    "as it is": [],
+    "validated every second epoch": ["--trainer.check_val_every_n_epoch=2"],
+    "with accumulation": ["--trainer.accumulate_grad_batches=2"],
+    "with EarlyStopping": EARLY,
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path, start, devices):
+def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path, start, devices, kind):
     setup = f"{devices}xcpu"
     options = [
         *SMALL,
         "--trainer.accelerator=cpu",
         f"--trainer.devices={devices}",
         "--trainer.max_epochs=120",
+        *KINDS[kind],
     ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     assert start(whole, "fit", *options).end(within=200)[0] == 0
     training = json.loads((run(whole, setup=setup) / "summary.json").read_text())["metrics"]["seconds/fit"]
 
+    # What shapes the numbers is taken from the run; a callback is a class, and asks for its config by name.
+    named = ["--config", run(broken, setup=setup) / "config.yaml"] if KINDS[kind] is EARLY else []
+    go_on = ["fit", *named, "--ckpt_path", last(broken, setup)]
     moments, kills, reached = random.Random(0), 0, []
     while kills < 10:
-        go_on = ["--ckpt_path", last(broken, setup)] if last(broken, setup).exists() else []
-        started = start(broken, "fit", *options, *go_on)
+        started = start(broken, *(go_on if last(broken, setup).exists() else ["fit", *options]))
         # Some while it starts or warms up, most while it trains, validates or saves.
         started.until_it_trains(epochs=moments.choice([0, 1, 1, 1]))
         time.sleep(moments.uniform(0, training / 15))
@@ -242,7 +258,7 @@ def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(tmp_path, start, devi
             reached.append(torch.load(last(broken, setup), weights_only=True)["epoch"])
     assert reached == sorted(reached)
     assert 1 < reached[-1] < 119
-    assert start(broken, "fit", *options, "--ckpt_path", last(broken, setup)).end(within=200)[0] == 0
+    assert start(broken, *go_on).end(within=200)[0] == 0
     assert same_weights(run(whole, setup=setup), run(broken, setup=setup))
     assert results(run(whole, setup=setup)) == results(run(broken, setup=setup))
     seconds = json.loads((run(broken, setup=setup) / "summary.json").read_text())["metrics"]["seconds/fit"]
