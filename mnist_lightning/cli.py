@@ -1,7 +1,6 @@
 """The command line of the Trainer: one config becomes a model, its data and a Trainer."""
 
 import shlex
-import signal
 import sys
 from functools import partial, partialmethod
 from typing import Any, cast
@@ -13,7 +12,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from mnist_lightning import experiment
 from mnist_lightning.data import MNISTDataModule
-from mnist_lightning.durability.signals import Stopped
+from mnist_lightning.durability.signals import stopped_in_order
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.command_line import blamed_on, parse
 from mnist_lightning.parsing.config_file import flat
@@ -22,7 +21,7 @@ from mnist_lightning.runs.loggers import TENSORBOARD, place_loggers
 from mnist_lightning.runs.program import PROGRAM
 from mnist_lightning.runs.settings import add_arguments, seed, settle
 from mnist_lightning.views.console import silence_noise
-from mnist_lightning.views.evaluation import evaluation_table
+from mnist_lightning.views.evaluation import evaluates_a_part, evaluation_table
 
 
 class MNISTCLI(LightningCLI):
@@ -100,17 +99,15 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, ckpt_path: str | None, **options: Any) -> None:
         self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
-        try:
+        with stopped_in_order(self.trainer.world_size):
             self.trainer.fit(**options, weights_only=True)
-        except SystemExit as end:  # Lightning's answer to a KeyboardInterrupt, which a user's callback may raise
-            raise Stopped(signal.SIGINT) from end.__context__
 
     def before_validate(self) -> None:
         resuming.refuse_other_network(self.checkpoint, self.model)
         if self.trainer.local_rank == 0:
             self.datamodule.prepare_data()
             trained = resuming.trained_on(self.checkpoint, self.datamodule)
-            if trained not in (None, self.datamodule.found):
+            if trained not in (None, self.datamodule.found) or evaluates_a_part(self.trainer, str(self.subcommand)):
                 self.trainer.loggers = []  # the curves of the run are those of other images
 
     before_test = before_predict = before_validate
@@ -122,7 +119,7 @@ class MNISTCLI(LightningCLI):
         (metrics,) = getattr(self.trainer, method)(**options, verbose=False, weights_only=True)
         if self.trainer.is_global_zero:
             trained = resuming.trained_on(self.checkpoint, self.datamodule)
-            print(evaluation_table(metrics, self.datamodule, trained), flush=True)
+            print(evaluation_table(metrics, self.datamodule, trained, self.trainer, method), flush=True)
 
     validate = partialmethod(evaluate, "validate")
     test = partialmethod(evaluate, "test")

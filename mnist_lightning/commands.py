@@ -78,7 +78,7 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     keep_freed_memory()
-    stop_on_signals()
+    stop_on_signals(starting=True)
     watch_signals()
     end_with_parent()
     module = COMMANDS[name].module

@@ -78,6 +78,8 @@ class Payload:
         ([*FIT, "--trainer.logger=NoSuchLogger"], "trainer.logger"),
         ([*FIT, "--trainer.logger.class_path=nowhere.Logger"], "nowhere"),
         ([*FIT, "--trainer.callbacks+=NoSuchCallback"], "trainer.callbacks"),
+        ([*FIT, "--trainer.callbacks+=BatchSizeFinder"], "trainer.callbacks has a BatchSizeFinder"),
+        ([*FIT, "--trainer.callbacks+=LearningRateFinder"], "trainer.callbacks has a LearningRateFinder"),
         ([*FIT, "--trainer.plugins=NoSuchPlugin"], "NoSuchPlugin"),
         ([*FIT, "--trainer.fast_dev_run=-1"], "fast_dev_run"),
         ([*FIT, "--trainer.reload_dataloaders_every_n_epochs=-1"], "reload_dataloaders_every_n_epochs"),

@@ -191,6 +191,9 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
             f"{group}/accuracy": f"{accuracy:.5f}",
             f"{group}/loss": f"{loss:.5f}",
         }
+    # A part of the images says what it is, and is no point of the run's curves.
+    assert command("test", "--ckpt_path", last, "--data.source=sample", "--trainer.limit_test_batches=1") == 0
+    assert capsys.readouterr().out.startswith("data          sample, 128 images of 1000: not logged\n")
     curves = scalars(run)
     assert curves["test/accuracy"] == [(2, accuracy)]
     assert curves["test/loss"][0][1] == pytest.approx(loss, rel=1e-5)
@@ -372,4 +375,4 @@ def test_a_fast_dev_run_writes_nothing(command):
 def test_fit_without_a_logger_trains(command, capsys):
     assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.logger=false") == 0
     assert "Test accuracy" in capsys.readouterr().out
-    assert os.listdir() == ["checkpoints"]
+    assert os.listdir() == []  # no folder, and nothing over that of another fit

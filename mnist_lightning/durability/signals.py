@@ -1,11 +1,13 @@
 """What Ctrl-C and SIGTERM do: the run ends in an orderly way. If that takes too long, or a second signal comes, it ends
 at once."""
 
+import contextlib
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,10 +34,38 @@ class Stopped(BaseException):
         return f"{name}."
 
 
-def stop_on_signals() -> None:
-    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread. `watch_signals` handles later ones."""
+def stop_on_signals(starting: bool = False) -> None:
+    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread. `watch_signals` handles later ones.
+
+    Args:
+        starting: Whether the process starts, and signals that it was started with held back stay so.
+    """
     for signum in SIGNALS:
         signal.signal(signum, _stop)
+    if not starting:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextlib.contextmanager
+def stopped_in_order(processes: int) -> Iterator[None]:
+    """Marks a block in which Lightning trains, and may start the other processes of a run.
+
+    These begin with SIGINT and SIGTERM held back, until `stop_on_signals`. Otherwise a signal to all processes would end
+    them in the middle of an import, and Lightning would then kill this one. This one goes on to see signals, since its
+    other threads do.
+
+    Args:
+        processes: Of the run.
+
+    Raises:
+        Stopped: In the place of the SystemExit that Lightning makes of a KeyboardInterrupt, which a callback may raise.
+    """
+    if processes > 1:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    except SystemExit as end:
+        raise Stopped(signal.SIGINT) from end.__context__
 
 
 def watch_signals() -> None:

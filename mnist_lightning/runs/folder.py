@@ -3,13 +3,14 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mnist_lightning.durability.locks import alone_in, held, holder
 from mnist_lightning.errors import KEPT_IN, SettingError
@@ -40,6 +41,8 @@ class RunFolder(Callback):
         self.lock = contextlib.ExitStack()
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        # A variable of another program, such as RANK, must not silence the loggers of the one process that there is.
+        vars(rank_zero_only)["rank"] = trainer.global_rank
         # An evaluation before the fit must not choose the folder of the checkpoints.
         self.places = self.places or {each: vars(each).get("dirpath") for each in trainer.checkpoint_callbacks}
         if stage != "fit":
@@ -52,6 +55,8 @@ class RunFolder(Callback):
         for checkpoint, dirpath in self.places.items():
             checkpoint.dirpath = dirpath
         trainer.loggers = default_loggers(trainer) if self.loggers is None else list(self.loggers)
+        if not trainer.loggers:
+            _keep_nothing(self.places)
         if not trainer.is_global_zero:
             return
         if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
@@ -125,6 +130,13 @@ class RunFolder(Callback):
             drop_run_folder(self.made)
         if self.trains:
             exception.add_note("No epoch was finished, and nothing is kept.")
+
+
+def _keep_nothing(places: Mapping[Any, Any]) -> None:
+    """A fit without loggers has no folder. Its checkpoints would lie in the working folder, over those of another fit."""
+    for checkpoint, dirpath in places.items():
+        if dirpath is None:
+            checkpoint.save_top_k = 0
 
 
 def is_rehearsal(trainer: Trainer) -> bool:

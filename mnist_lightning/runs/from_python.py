@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import BatchSizeFinder, Checkpoint, LearningRateFinder, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mnist_lightning.data import data_module
@@ -52,6 +52,12 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
             "The model is one of torch.compile, which would compile within the clock: make it with compile=True instead."
         )
     refuse_unsupported_trainer(trainer)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise SettingError(
+                f"trainer.callbacks has a {type(callback).__name__}, which trains with another setting than the run is named "
+                "for and records: leave it out."
+            )
     if trainer.ckpt_path is None and getattr(module, FITTED, False):
         raise SettingError("The model was trained before and would start from those weights: make a new one.")
     data = data_module(trainer)
