@@ -79,7 +79,7 @@ def _first() -> bool:
 def _reason(error: BaseException) -> str:
     """What went wrong, in the words of who raised it."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename or 'the run')}: {error.strerror}"
+        return f"{os.fsdecode(error.filename or 'the run')[:200]}: {error.strerror}"
     return f"{type(error).__name__}: {' '.join(str(error).split()).removesuffix('.')}".removesuffix(": ")
 
 

@@ -110,7 +110,7 @@ class Payload:
         ([*FIT, "--config=binary.yaml"], "config binary.yaml is no YAML"),
         ([*FIT, "--config=tab.yaml"], "config tab.yaml is no YAML in line 2"),
         ([*FIT, "--config=deep.yaml"], "config deep.yaml is nested too deeply"),
-        ([*FIT, "--config=."], "config . cannot be read (Is a directory)"),
+        ([*FIT, "--config=."], "config . is no file"),
         ([*FIT, "--config=other_project.yaml"], "optimizer"),
         ([*FIT, "--config=other_class.yaml"], "model.class_path"),
         ([*FIT, "--config=typo.yaml", "--config=broken.yaml"], "config broken.yaml is no YAML"),

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 
 from jsonargparse import ArgumentParser, Namespace
 
-from mnist_lightning.errors import caused_by
+from mnist_lightning.errors import SettingError, caused_by
 from mnist_lightning.parsing import words
-from mnist_lightning.parsing.config_file import flat, refuse_bad_configs
+from mnist_lightning.parsing.config_file import AS_WRITTEN, flat, options, refuse_bad_configs
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str], settings: ArgumentParser | None = None) -> Namespace:
@@ -19,11 +19,20 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], settings: ArgumentPa
         settings: The parser of the command, if the command line starts with its name.
 
     Raises:
-        SettingError: If one cannot be parsed.
+        SettingError: If one cannot be parsed, or is read as another number than it looks.
     """
     refuse_bad_configs(arguments)
     with caused_by(lambda error: words.of_the_parser(error, flat((settings or parser).get_defaults().as_dict()))):
-        return parser.parse_args(list(arguments))
+        config = parser.parse_args(list(arguments))
+    given = config[config.subcommand] if settings else config
+    for option, value in options(arguments):
+        if (
+            not AS_WRITTEN.fullmatch(value)
+            and isinstance(number := given.get(option), int)
+            and value[:1] in "+-0123456789"
+        ):
+            raise SettingError(f"{option} is {value}, which is read as {number}: write that.")
+    return config
 
 
 def blamed_on(config: Namespace, parser: ArgumentParser, *groups: str) -> AbstractContextManager[None]:

@@ -13,7 +13,8 @@ IN_A_CLASS = re.compile(
 EXPECTED = re.compile(
     r"Expected an? (?:<class '(?:[\w.]*\.)?|typing\.|(?=dot|tuple))(Literal\[.*?\]|dot import path|tuple with \d+ elements|\w+)"
 )
-VALUE = re.compile(r"(?:Got|Given) value: (.*)", re.DOTALL)
+UNKNOWN = re.compile(r"unrecognized arguments: (.*)|does not accept option '([^']*)'", re.DOTALL)
+VALUE = re.compile(r"(?:Got|Given) value: (.*)")
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -45,13 +46,15 @@ def of_the_parser(error: Exception, names: Iterable[str]) -> str:
     text = str(error)
     key = KEY.search(text)
     name = key[1] or key[2] if key else "a setting"
-    if "unrecognized arguments: " in text:
-        return _unknown(text.partition("unrecognized arguments: ")[2], names)
+    if unknown := UNKNOWN.search(text):
+        return _unknown(unknown[1] or f"--{unknown[2]}", names)
     if name in REMEDIES:
         return f"{name} cannot be set as a whole: {REMEDIES[name]}."
     if problem := IN_A_CLASS.search(text):
         return f"{name} cannot be {problem[1]} ({_first_sentence(problem[2])}): give another value."
     kinds, value = EXPECTED.findall(text), VALUE.search(text)
+    if "Not a valid subclass" in text:
+        kinds.insert(0, "dot import path")
     if kinds and value:
         accepted = dict.fromkeys(
             KINDS.get(kind, kind.replace("Literal[", "one of ").removesuffix("]")) for kind in kinds
@@ -60,7 +63,7 @@ def of_the_parser(error: Exception, names: Iterable[str]) -> str:
     if "expected one argument" in text:
         return f"{name} has no value: give one."
     words = short(text.removeprefix(key[0]).lstrip(" :") if key else text) or type(error).__name__
-    return f"{words}." if name in words else f"{name} cannot be used ({words}): give another value."
+    return f"{words}." if key is None or name in words else f"{name} cannot be used ({words}): give another value."
 
 
 def of_a_library(error: Exception, given: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Checks the settings of a command before anything is made."""
 
 import inspect
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -96,10 +97,8 @@ def seed(value: object) -> int:
     Raises:
         ArgumentTypeError: If it is none.
     """
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = -1
+    # Neither 08 nor 1:30, which Python and YAML read in ways of their own.
+    number = int(str(value)) if re.fullmatch("0|[1-9][0-9]{0,9}", str(value)) else -1
     if not 0 <= number < 2**32:
         raise ArgumentTypeError(f"seed_everything is {value}: give a number from 0 to 4294967295.")
     return number
