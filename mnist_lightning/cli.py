@@ -12,6 +12,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from mnist_lightning import experiment
 from mnist_lightning.data import MNISTDataModule
+from mnist_lightning.durability.heartbeat import limit_start
 from mnist_lightning.durability.signals import stopped_in_order
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.command_line import blamed_on, parse
@@ -99,6 +100,7 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, ckpt_path: str | None, **options: Any) -> None:
         self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
+        limit_start(self.trainer)
         with stopped_in_order(self.trainer.world_size):
             self.trainer.fit(**options, weights_only=True)
 
@@ -109,6 +111,7 @@ class MNISTCLI(LightningCLI):
             trained = resuming.trained_on(self.checkpoint, self.datamodule)
             if trained not in (None, self.datamodule.found) or evaluates_a_part(self.trainer, str(self.subcommand)):
                 self.trainer.loggers = []  # the curves of the run are those of other images
+        limit_start(self.trainer)
 
     before_test = before_predict = before_validate
 
@@ -131,10 +134,6 @@ def main(model: type[LightningModule] = MNISTClassifier, data: type[LightningDat
     Args:
         model: The class that the settings under `model` make; it takes a `seed`.
         data: The class that the settings under `data` make; it takes a `seed` and a `batch_size`.
-
-    Raises:
-        SettingError: If a setting is wrong.
-        Stopped: If the user or a scheduler has stopped it.
     """
     silence_noise()
     MNISTCLI(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mnist_lightning.durability.signals import Stopped, end_with_parent, stop_on_signals, watch_signals
 from mnist_lightning.errors import sentence, tell
+from mnist_lightning.runs.jobs import refuse_bad_environment
 from mnist_lightning.runs.program import PROGRAM, command
 from mnist_lightning.speed.allocator import keep_freed_memory
 
@@ -83,6 +84,8 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
     end_with_parent()
     module = COMMANDS[name].module
     try:
+        if module == "mnist_lightning.cli":
+            refuse_bad_environment()  # before Lightning is imported, which reads it
         run = import_module(module).main
         code = run(**own) if module == "mnist_lightning.cli" else run()
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from pathlib import Path
 DEBUG = "MNIST_LIGHTNING_DEBUG"  # name in the environment; if it is set, tracebacks are printed
 TRACEBACK = "error{}.txt"  # what keeps a traceback; processes after the first put their number into the name
 # Of Lightning and torch, which are not imported here: what a user has asked for cannot be had.
-OF_SETTINGS = ("MisconfigurationException", "OutOfMemoryError")
+OF_SETTINGS = ("MisconfigurationException", "OutOfMemoryError", "DistNetworkError", "DistStoreError")
 # What callbacks tell the boundary, as attributes of an error.
 KEPT_IN = "run"  # the folder that keeps the traceback
 ALONE = "alone"  # that it comes from this process alone, so that no other one prints it

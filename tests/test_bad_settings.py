@@ -124,40 +124,199 @@ class Payload:
         ([], "a command is needed"),
     ],
 )
-def test_a_bad_setting_is_one_sentence(command, monkeypatch, capfd, args, says):
-    command  # noqa: B018 - an empty folder
-    with open("a_file", "w") as file:
-        file.write("not a checkpoint")
-    with open("typo.yaml", "w") as file:
-        file.write("data:\n  batchsize: 3\n")
-    with open("broken.yaml", "w") as file:
-        file.write("data: [3\n")
-    Path("seed.yaml").write_text("data: {seed: 3}\n")
-    Path("network.yaml").write_text("network: Perceptron\nmodel: {hidden: 64}\n")
-    Path("empty.yaml").write_text("# nothing\n")
-    Path("list.yaml").write_text("- data\n- model\n")
-    Path("binary.yaml").write_bytes(b"\x80\x04\xff\xfe")
-    Path("tab.yaml").write_text("data:\n\tbatch_size: 3\n")
-    Path("deep.yaml").write_text("[" * 100_000)
-    Path("other_project.yaml").write_text("optimizer:\n  lr: 0.1\n")
-    Path("other_class.yaml").write_text("model:\n  class_path: nowhere.Model\n")
-    with open("big.yaml", "wb") as file:
+def test_a_bad_setting_is_one_sentence(bad_files, monkeypatch, capfd, args, says):
+    refused(bad_files, monkeypatch, capfd, args, says)
+
+
+NUMBERS = ("many", "[]", "{}", "1.5.2", "true_")
+# What each mechanism refuses: of the words of Lightning, torch and the parser, one sentence stays.
+MECHANISMS = {
+    "the parser, its kinds": [
+        *((f"--data.batch_size={value}", f"data.batch_size is {value}: give a whole number") for value in NUMBERS),
+        *((f"--model.rho={value}", f"model.rho is {value}: give a number") for value in NUMBERS),
+        *((f"--trainer.max_steps={value}", f"trainer.max_steps is {value}: give a whole number") for value in NUMBERS),
+        ("--model.hidden=1e30", "model.hidden is 1e+30: give a whole number"),
+        ("--model.channels=[1,2,3]", "model.channels is [1, 2, 3]: give a list with 2 elements"),
+        ("--trainer.precision=8", "trainer.precision is 8: give one of 64, 32, 16 or one of 'transformer-engine'"),
+        ("--trainer.callbacks+=EarlyStopping", "trainer.callbacks cannot be EarlyStopping (the following"),
+        ("--trainer.strategy={class_path: DDPStrategy, init_args: {foo: 3}}", "trainer.strategy"),
+        ("--trainer.logger.init_args.bogus=3", "trainer.logger cannot be TensorBoardLogger (Option 'bogus'"),
+        ("--trainer.max_epochs", "trainer.max_epochs has no value"),
+    ],
+    "the parser, its names": [
+        ("--batch_size=64", "did you mean --data.batch_size?"),
+        ("--max_epochs=3", "did you mean --trainer.max_epochs?"),
+        ("--hiden=3", "unrecognized arguments: --hiden=3"),
+        ("--optimizer=Adam", "--optimizer is no setting: it is Adadelta with model.learning_rate"),
+        ("--lr_scheduler=StepLR", "--lr_scheduler is no setting: the learning rate is constant"),
+        ("--model=my.Net", "give a class of your own to commands.main, as docs/own_network.py does"),
+        ("--data=my.Data", "data cannot be set as a whole"),
+        ("--trainer=null", "trainer cannot be set as a whole"),
+        ("--trainer=[]", "trainer cannot be set as a whole"),
+        ("--version", "unrecognized arguments: --version"),
+    ],
+    "numbers that are read as others": [
+        ("--seed_everything=08", "seed_everything is 08"),
+        ("--seed_everything=1:30", "seed_everything is 1:30"),
+        ("--data.batch_size=010", "data.batch_size is 010, which is read as 10"),
+        ("--data.batch_size=1:30", "data.batch_size is 1:30, which is read as 90"),
+        ("--config={seed_everything: 010}", "has 010, which YAML reads as 8"),
+        ("--config={seed_everything: 1:30}", "has 1:30, which YAML reads as 90"),
+        ("--config={seed_everything: 08}", "seed_everything is 08"),
+    ],
+    "configs": [
+        ("--config=twice.yaml", "config twice.yaml in line 2 sets batch_size twice"),
+        ("--config={data: {batch_size: 4, batch_size: 5}}", "sets batch_size twice"),
+        ("--config=bomb.yaml", "grows to more than 100,000 values"),
+        ("--config=self.yaml", "contains itself"),
+        ("--config=fifo", "config is fifo, which is neither a file nor a folder"),
+        ("--config=/dev/zero", "config is /dev/zero, which is neither"),
+        ("--trainer=/dev/zero", "trainer is /dev/zero, which is neither"),
+        ("--trainer=twice.yaml", "trainer twice.yaml in line 2 sets batch_size twice"),
+        ("--config=loop", "config loop cannot be read (Too many levels of symbolic links)"),
+        (f"--config={'x' * 5000}", "cannot be read (File name too long)"),
+        ('--config={data: {data_dir: "a\\0b"}}', "has a NUL character in data.data_dir"),
+        ("--config={trainer: null}", "sets trainer to None"),
+        ("--config={trainer: []}", "sets trainer to []"),
+        ("--config={model: null}", "sets model to None"),
+        ("--config={data: 3}", "sets data to 3"),
+        ("--config={data: {seed: 3}}", "sets data.seed, which seed_everything sets"),
+        ("--config={model: {seed: 3}}", "sets model.seed, which seed_everything sets"),
+        ("--config={fit: {data: {batch_size: 3}}}", "did you mean --data.batch_size?"),
+        ("--config={3: 4}", "3"),
+        ("--config={a: 2026-99-99}", "has a value that YAML cannot read"),
+        ("--config={a: !!python/name:os.system x}", "is no YAML in line 1"),
+        ("--config={? [1, 2] : 3}", "is no YAML in line 1"),
+        ("--config={trainer: {callbacks: [1, null]}}", "trainer.callbacks is 1: give the name of a class"),
+        ("--config={trainer: {max_epochs: .inf}}", "trainer.max_epochs is inf: give a whole number"),
+    ],
+    "settings that cannot be used together": [
+        ("--trainer.barebones=true", "trainer.barebones is True"),
+        ("--trainer.strategy=ddp_spawn", "trainer.strategy is ddp_spawn"),
+        ("--trainer.strategy=ddp_fork", "trainer.strategy is ddp_fork"),
+        ("--trainer.strategy=ddp_notebook", "trainer.strategy is ddp_notebook"),
+        ("--trainer.strategy=fsdp", "trainer.strategy fsdp cannot be used (The strategy `fsdp` requires a GPU"),
+        ("--trainer.strategy=deepspeed", "you must have DeepSpeed installed"),
+        ("--trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0"),
+        ("--trainer.num_nodes=2", "nothing says where the other machines are"),
+        ("--trainer.logger.init_args.save_dir=gs://bucket/logs", "name a folder of this machine"),
+        ("--trainer.logger.init_args.save_dir=http://host/logs", "name a folder of this machine"),
+        ("--trainer.logger.init_args.sub_dir=sub", "trainer.logger has a sub_dir"),
+    ],
+    "what libraries refuse when objects are made": [
+        ("--trainer.precision=transformer-engine", "trainer.precision transformer-engine cannot be used (Requirement"),
+        ("--trainer.callbacks+=ModelCheckpoint", "Found more than one stateful callback of type `ModelCheckpoint`"),
+        ("--trainer.callbacks+=Timer", "trainer.callbacks Timer"),
+        ("--trainer.callbacks+=RichProgressBar", "requires `rich`"),
+        ("--trainer.logger=WandbLogger", "Requirement 'wandb"),
+        ("--trainer.logger=MLFlowLogger", "Requirement 'mlflow"),
+        ("--trainer.logger=CometLogger", "Requirement 'comet"),
+        ("--model.channels=[1000000,1000000]", "model.channels (1000000, 1000000)"),
+        (f"--model.hidden=1{'0' * 30}", "model.hidden 1000"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"), [row for rows in MECHANISMS.values() for row in rows], ids=lambda text: text[:60]
+)
+def test_each_mechanism_makes_one_sentence(bad_files, monkeypatch, capfd, setting, says):
+    refused(bad_files, monkeypatch, capfd, [*FIT, setting], says)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ("LOCAL_RANK=abc", "LOCAL_RANK is 'abc', which is no number"),
+        ("LOCAL_RANK=1", "LOCAL_RANK is 1, but MASTER_PORT is not set"),
+        ("RANK=1", "RANK is 1, but TORCHELASTIC_RUN_ID is not set"),
+        ("RANK=-1", "RANK is '-1', which is no number"),
+        ("MASTER_PORT=abc", "MASTER_PORT is 'abc'"),
+        ("NODE_RANK=one", "NODE_RANK is 'one'"),
+        ("WORLD_SIZE=two", "WORLD_SIZE is 'two'"),
+        ("SLURM_NTASKS=abc", "SLURM_NTASKS is 'abc'"),
+        ("SLURM_NTASKS=2", "the environment cannot be used (You set `--ntasks=2`"),
+        ("SLURM_PROCID=3", "SLURM_PROCID is 3, but SLURM_NTASKS is not set"),
+        ("SLURM_RESTART_COUNT=x", "SLURM_RESTART_COUNT is 'x'"),
+        ("TORCHELASTIC_RESTART_COUNT=x", "TORCHELASTIC_RESTART_COUNT is 'x'"),
+        ("TORCHELASTIC_RUN_ID=x", "TORCHELASTIC_RUN_ID is set, but RANK is not"),
+    ],
+)
+def test_a_broken_environment_is_one_sentence(bad_files, monkeypatch, capfd, environment, says):
+    name, _, value = environment.partition("=")
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(commands, "end_with_parent", lambda: None)  # its thread would stay
+    refused(bad_files, monkeypatch, capfd, FIT, says)
+
+
+def test_what_nobody_expected_is_one_sentence_with_a_file(bad_files, monkeypatch, capfd):
+    def defect(**classes):
+        raise KeyError("a defect")
+
+    monkeypatch.chdir(bad_files)
+    monkeypatch.setattr("mnist_lightning.cli.main", defect)
+    monkeypatch.setattr("sys.argv", ["mnist-lightning", "fit"])
+    assert commands.main() == 1
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith("error: KeyError: 'a defect', which is not expected: ")
+    file = Path(said.split("expected: ")[1].partition(" has the traceback and the versions.")[0])
+    assert "in defect" in file.read_text() and "mnist-lightning fit" in file.read_text()
+    monkeypatch.setenv("MNIST_LIGHTNING_DEBUG", "1")
+    assert commands.main() == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_the_table_is_long():
+    ((_, rows),) = [mark.args for mark in test_a_bad_setting_is_one_sentence.pytestmark if mark.name == "parametrize"]
+    assert len(rows) + sum(map(len, MECHANISMS.values())) >= 150
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory) -> Path:
+    """A folder of files that are no configs or checkpoints."""
+    folder = tmp_path_factory.mktemp("bad")
+    texts = {
+        "a_file": "not a checkpoint",
+        "typo.yaml": "data:\n  batchsize: 3\n",
+        "broken.yaml": "data: [3\n",
+        "empty.yaml": "# nothing\n",
+        "list.yaml": "- data\n- model\n",
+        "tab.yaml": "data:\n\tbatch_size: 3\n",
+        "deep.yaml": "[" * 100_000,
+        "other_project.yaml": "optimizer:\n  lr: 0.1\n",
+        "other_class.yaml": "model:\n  class_path: nowhere.Model\n",
+        "seed.yaml": "data: {seed: 3}\n",
+        "network.yaml": "network: Perceptron\nmodel: {hidden: 64}\n",
+        "twice.yaml": "data:\n  batch_size: 3\n  batch_size: 4\n",
+        "self.yaml": "a: &a [*a]\n",
+        "bomb.yaml": "a: &a [x]\n"
+        + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+        ),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "binary.yaml").write_bytes(b"\x80\x04\xff\xfe")
+    with (folder / "big.yaml").open("wb") as file:
         file.truncate(100 << 20)
-    torch.save({"state_dict": {}}, "other.pt")
-    Path("cut.ckpt").write_bytes(Path("other.pt").read_bytes()[:500])
-    torch.save({"state_dict": {}, "epoch": 0, "hyper_parameters": Payload()}, "payload.ckpt")
+    os.mkfifo(folder / "fifo")
+    (folder / "loop").symlink_to("loop")
+    torch.save({"state_dict": {}}, folder / "other.pt")
+    (folder / "cut.ckpt").write_bytes((folder / "other.pt").read_bytes()[:500])
+    torch.save({"state_dict": {}, "epoch": 0, "hyper_parameters": Payload()}, folder / "payload.ckpt")
+    return folder
+
+
+def refused(folder: Path, monkeypatch, capfd, args: list[str], says: str) -> None:
+    monkeypatch.chdir(folder)
     there = sorted(os.listdir())
     monkeypatch.setattr("sys.argv", ["mnist-lightning", *args])
-
     assert commands.main() == 2
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error
     assert error.splitlines()[-1].startswith("error: ")
-    assert len([line for line in error.splitlines() if "usage" not in line]) <= 3 or args[:1] in (
-        [],
-        ["train"],
-    )
+    assert len([line for line in error.splitlines() if "usage" not in line]) <= 3 or args[:1] in ([], ["train"])
     assert sorted(os.listdir()) == there
 
 

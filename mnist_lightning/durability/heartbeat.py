@@ -20,7 +20,20 @@ from mnist_lightning.errors import ALONE, SettingError
 
 BEAT = 1.0  # seconds
 SILENT_BEATS = 30  # after so many seconds of silence a process counts as lost
+START_WITHIN = 120.0  # seconds; how long a process may wait at the start for the others on its machine
+START_ELSEWHERE_WITHIN = 300.0  # and for those that a launcher starts; the first may have to fetch MNIST
 ALIVE, DONE, FAILED, STOPPED, LOST = b".", b"d", b"f", b"s", b"l"
+
+
+def limit_start(trainer: Trainer) -> None:
+    """Ends this process if the others do not come in time. Call it before the Trainer starts, which no hook can do."""
+    own = trainer.strategy.cluster_environment if trainer.world_size > 1 else None  # type: ignore[attr-defined]
+    seconds = START_WITHIN if own is None or not own.creates_processes_externally else START_ELSEWHERE_WITHIN
+    for heartbeat in trainer.callbacks:  # type: ignore[attr-defined]
+        if trainer.world_size > 1 and isinstance(heartbeat, Heartbeat):
+            heartbeat.start = threading.Timer(seconds, _give_up_start, (trainer, seconds))
+            heartbeat.start.daemon = True
+            heartbeat.start.start()
 
 
 class Heartbeat(Callback):
@@ -37,6 +50,7 @@ class Heartbeat(Callback):
         self.ending = threading.Event()  # this process is ending by itself
         self.noticed = threading.Event()  # another process has failed, stopped or disappeared
         self.speaking = threading.Lock()
+        self.start: threading.Timer | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if trainer.world_size == 1 or self.peers:
@@ -49,6 +63,8 @@ class Heartbeat(Callback):
             started.clear()
             atexit.register(self.end_children)
         self._connect(trainer)
+        if self.start is not None:
+            self.start.cancel()
         for rank, peer in self.peers.items():
             threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -168,3 +184,14 @@ class Heartbeat(Callback):
             self.patience = 0.0
             self.end_children()
             os._exit(1)
+
+
+def _give_up_start(trainer: Trainer, seconds: float) -> None:
+    place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    print(
+        f"error: process {trainer.global_rank} of {trainer.world_size} has waited {seconds:.0f} seconds for the others "
+        f"at {place}, so it ends: start all of them together.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)  # the processes that this one started end with it

@@ -57,7 +57,8 @@ def of_the_parser(error: Exception, names: Iterable[str]) -> str:
         kinds.insert(0, "dot import path")
     if kinds and value:
         accepted = dict.fromkeys(
-            KINDS.get(kind, kind.replace("Literal[", "one of ").removesuffix("]")) for kind in kinds
+            KINDS.get(kind, kind.replace("Literal[", "one of ").replace("tuple", "a list").removesuffix("]"))
+            for kind in kinds
         )
         return f"{name} is {short(value[1])}: give {' or '.join(accepted)}."
     if "expected one argument" in text:
@@ -77,7 +78,7 @@ def of_a_library(error: Exception, given: Mapping[str, Any]) -> str:
     reason = _first_sentence(problem[2] if problem else str(error)) or type(error).__name__
     blamed = {name: value for name, value in given.items() if problem and problem[1] in str(value)} or given
     settings = ", ".join(f"{name} {short(_classes(value))}" for name, value in blamed.items())
-    return f"{settings or 'one of the settings'} cannot be used ({reason}): give another value."
+    return f"{settings or 'the environment'} cannot be used ({reason}): give another value."
 
 
 def short(text: object) -> str:

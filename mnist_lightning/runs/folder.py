@@ -166,6 +166,8 @@ def reserve_run_folder(trainer: Trainer, lock: contextlib.ExitStack) -> list[Pat
     with_folders: list[Any] = [logger for logger in trainer.loggers if getattr(logger, "root_dir", None)]
     if not with_folders:
         return []
+    if any(getattr(logger, "sub_dir", None) for logger in with_folders):
+        raise SettingError("trainer.logger has a sub_dir, which would part the events from the run: leave it out.")
     root = Path(with_folders[0].root_dir)
     above = [path for path in (root, *root.parents) if not path.exists()]
     while True:

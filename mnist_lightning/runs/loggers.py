@@ -55,6 +55,10 @@ def place_loggers(config: Namespace, command: str, setup: str, checkpoint: Mappi
             logger.init_args[title] = name
     for logger in with_folders:
         folder = logger.init_args
+        if "://" in str(folder.save_dir):
+            raise SettingError(
+                f"trainer.logger.init_args.save_dir is {folder.save_dir}: name a folder of this machine."
+            )
         if run is None:
             folder.name = name if folder.get("name") in (None, LIGHTNINGS_NAME) else folder.name
         elif _kind(logger) == "CSVLogger":

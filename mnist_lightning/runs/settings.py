@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.experiment import CHECKPOINT
-from mnist_lightning.runs.jobs import follow_torchrun
+from mnist_lightning.runs.jobs import follow_torchrun, refuse_lonely_node
 from mnist_lightning.runs.setups import refuse_unequal_shares, refuse_unsupported, resolve, setup_name
 from mnist_lightning.views.predictions import PredictionWriter, refuse_bad_place
 
@@ -31,6 +31,7 @@ def settle(config: Namespace, command: str) -> str:
         SettingError: If a setting cannot be used.
     """
     follow_torchrun(config.trainer)
+    refuse_lonely_node(config.trainer.num_nodes)
     trainer = resolve(config.trainer)
     refuse_unequal_shares(config.data.batch_size, trainer.world_size)
     refuse_unsupported(config.trainer)

@@ -36,7 +36,7 @@ def resolve(settings: Namespace) -> Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+    except (MisconfigurationException, ImportError, RuntimeError, ValueError, TypeError) as error:
         asked = {f"trainer.{name}": settings[name] for name in ("accelerator", "devices", "num_nodes")}
         asked |= {"trainer.strategy": strategy}
         given = {name: value for name, value in asked.items() if value not in ("auto", 1)}
