@@ -150,9 +150,8 @@ class Heartbeat(Callback):
                     return
                 if STOPPED in word and rank == 0:
                     os._exit(1)  # the first process has said it already
-                self._give_up(
-                    rank, "was stopped by a signal" if STOPPED in word else "has failed with an error of its own"
-                )
+                what = "was stopped by a signal" if STOPPED in word else "has failed with an error of its own"
+                self._give_up(rank, what, patience=5.0)  # it has yet to tell the error
             if lost := re.search(LOST + rb"(\d+);", word):
                 self.noticed.set()
                 self._give_up(int(lost[1]), "was lost")
@@ -172,7 +171,7 @@ class Heartbeat(Callback):
                     return f", it ended with exit code {code}"
         return ""
 
-    def _give_up(self, rank: int, what: str) -> Any:
+    def _give_up(self, rank: int, what: str, patience: float = 0.0) -> Any:
         with self.speaking:
             print(
                 f"error: process {rank} of {self.size} {what}, so process {self.rank} ends too: "
@@ -181,7 +180,7 @@ class Heartbeat(Callback):
                 flush=True,
             )
             self._tell(LOST + b"%d;" % rank)
-            self.patience = 0.0
+            self.patience = patience
             self.end_children()
             os._exit(1)
 
