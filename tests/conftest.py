@@ -17,6 +17,7 @@ from mnist_lightning.sources.mnist_files import MD5
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]
+QUICK = [*SMALL, "--model.compile=false"]  # compiling takes longer than these fits
 
 
 @pytest.fixture(autouse=True)

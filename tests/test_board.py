@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SMALL, noise, spawn
+from conftest import QUICK, SMALL, noise, spawn
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -124,7 +124,7 @@ def test_an_unfinished_run_has_no_row(command, tmp_path, monkeypatch):
             raise OSError("no more")
 
     monkeypatch.setattr(WallClock, "on_train_epoch_end", fail)
-    assert command("fit", *SMALL, "--trainer.max_epochs=3", "--trainer.accelerator=cpu") == 2
+    assert command("fit", *QUICK, "--trainer.max_epochs=3", "--trainer.accelerator=cpu") == 2
     (folder,) = tmp_path.glob("logs/*/*/*/*")
     events = EventAccumulator(str(folder)).Reload()
     tags = set(events.Tags()["scalars"])

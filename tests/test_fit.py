@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, SMALL
+from conftest import PROJECT, QUICK, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lightning.durability.locks import held
@@ -30,6 +30,7 @@ BY_EPOCH = {
     *("at a glance/test accuracy", "at a glance/test loss"),
 }
 RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
+QUICK_FIT = ["fit", "--trainer.accelerator=cpu", *QUICK]
 SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
 
@@ -151,7 +152,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     """A run that dies in its second epoch has written points that its resumption writes again."""
     from mnist_lightning.model import MNISTClassifier
 
-    assert command(*SMALL_FIT, "--trainer.max_epochs=3") == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=3") == 0
     whole, killed = RUNS / "version_0", RUNS / "version_1"
     assert command("fit", "--config", whole / "config.yaml", "--trainer.max_epochs=1") == 0
     assert (killed / "summary.json").exists()
@@ -176,7 +177,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
 
 
 def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, capsys):
-    assert command(*SMALL_FIT, "--trainer.max_epochs=2") == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=2") == 0
     run = RUNS / "version_0"
     last = run / "checkpoints" / "last.ckpt"
     _, loss = scalars(run)["val/loss"][-1]
@@ -213,7 +214,7 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
 
 
 def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnist_dir, capsys):
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
     run = RUNS / "version_0"
     last = run / "checkpoints" / "last.ckpt"
     summary, config = (run / "summary.json").read_bytes(), (run / "config.yaml").read_bytes()
@@ -230,7 +231,7 @@ def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnis
 
 
 def test_a_moved_run_goes_on_and_last_is_the_newest(command):
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
     moved = (RUNS / "version_0").rename("moved")
     last = moved / "checkpoints" / "last.ckpt"
     for folder in (moved, moved.absolute()):
@@ -247,7 +248,7 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    assert command(*SMALL_FIT, "--data.source=auto", "--trainer.max_epochs=1") == 0
+    assert command(*QUICK_FIT, "--data.source=auto", "--trainer.max_epochs=1") == 0
     config = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
     assert config["data"]["source"] == "sample"
 
@@ -255,7 +256,7 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
 def test_a_resumed_run_keeps_what_shapes_its_numbers(command, capsys):
     """Without its config named, too: the defaults would train on all batches."""
     shaped = ["--trainer.limit_train_batches=2", "--trainer.gradient_clip_val=0.5"]
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1", *shaped) == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=1", *shaped) == 0
     run = RUNS / "version_0"
     last, summary = run / "checkpoints/last.ckpt", (run / "summary.json").read_bytes()
     config = (run / "config.yaml").read_bytes()
@@ -299,7 +300,7 @@ def test_a_summary_is_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys):
     logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"]
-    assert command(*SMALL_FIT, *logger, "--trainer.max_epochs=1") == 0
+    assert command(*QUICK_FIT, *logger, "--trainer.max_epochs=1") == 0
     run = RUNS / "version_0"
     written = (run / "metrics.csv").read_bytes()
     assert b"val/accuracy" in written
@@ -342,7 +343,7 @@ def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypa
         raise OSError(28, "no space left on device")
 
     monkeypatch.setattr(RunRecord, "on_validation_end", lambda self, trainer, *_: trainer.current_epoch and full())
-    assert command(*SMALL_FIT, "--trainer.logger=CSVLogger", "--trainer.max_epochs=2") == 2
+    assert command(*QUICK_FIT, "--trainer.logger=CSVLogger", "--trainer.max_epochs=2") == 2
     last = RUNS / "version_0" / "checkpoints" / "last.ckpt"
     go_on = f"fit --ckpt_path {last} --trainer.logger=TensorBoardLogger"
     assert capsys.readouterr().err.strip().endswith(go_on)
@@ -350,7 +351,7 @@ def test_a_csv_run_that_is_stopped_says_how_it_goes_on(command, capsys, monkeypa
 
 def test_callbacks_may_be_one_and_validation_off(command, capsys):
     one = "--trainer.callbacks=lightning.pytorch.callbacks.LearningRateMonitor"
-    assert command(*SMALL_FIT, one, "--trainer.limit_val_batches=0", "--trainer.max_epochs=1") == 0
+    assert command(*QUICK_FIT, one, "--trainer.limit_val_batches=0", "--trainer.max_epochs=1") == 0
     assert "Test accuracy           —" in capsys.readouterr().out
     saved = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
     assert "LearningRateMonitor" in str(saved["trainer"]["callbacks"])
@@ -358,7 +359,7 @@ def test_callbacks_may_be_one_and_validation_off(command, capsys):
 
 def test_configs_and_options_do_what_they_say(command):
     config = PROJECT / "configs" / "1xcpu.yaml"
-    assert command("fit", "--config", config, *SMALL, "--trainer.max_epochs=1", "--seed_everything=3") == 0
+    assert command("fit", "--config", config, *QUICK, "--trainer.max_epochs=1", "--seed_everything=3") == 0
     assert (RUNS.with_name("seed=3") / "version_0" / "summary.json").exists()
     saved = RUNS.with_name("seed=3") / "version_0" / "config.yaml"
     assert command("fit", "--config", saved, "--data.batch_size=512", "--seed_everything=4") == 0
@@ -368,11 +369,11 @@ def test_configs_and_options_do_what_they_say(command):
 
 
 def test_a_fast_dev_run_writes_nothing(command):
-    assert command(*SMALL_FIT, "--trainer.fast_dev_run=true") == 0
+    assert command(*QUICK_FIT, "--trainer.fast_dev_run=true") == 0
     assert [path for path in Path().rglob("*") if path.is_file()] == []
 
 
 def test_fit_without_a_logger_trains(command, capsys):
-    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.logger=false") == 0
+    assert command(*QUICK_FIT, "--trainer.max_epochs=1", "--trainer.logger=false") == 0
     assert "Test accuracy" in capsys.readouterr().out
     assert os.listdir() == []  # no folder, and nothing over that of another fit

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, SMALL, spawn
+from conftest import PROJECT, QUICK, SMALL, spawn
 from handmade import draw, write_all
 from PIL import Image, ImageOps
 from scipy import ndimage
@@ -113,7 +113,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
 
 
 def test_predict_writes_a_table_and_a_sheet(command, tmp_path, capsys):
-    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     checkpoint = next(tmp_path.glob("logs/*/*/*/*/checkpoints/last.ckpt"))
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from conftest import PROJECT, SMALL
+from conftest import PROJECT, QUICK
 from scipy.special import stdtrit
 
 from mnist_lightning.model import MNISTClassifier
@@ -124,7 +124,7 @@ def test_the_marked_commands_run(tmp_path):
 
 
 def test_a_checkpoint_is_a_network_in_the_lines_that_the_readme_shows(command, tmp_path):
-    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     (last,) = tmp_path.glob("logs/*/*/*/*/checkpoints/last.ckpt")
     shutil.copy(last, "last.ckpt")
     (code,) = re.findall(r"```python\n(.*?)```", DIGITS, re.DOTALL)

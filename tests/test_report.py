@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from conftest import QUICK
 from handmade_runs import make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -233,7 +233,7 @@ def test_report_imports_no_torch():
 def test_a_fit_has_all_that_the_report_reads(command, tmp_path, monkeypatch):
     # However busy the machine of the tests is.
     monkeypatch.setattr(columns_of_the_report, "disturbances", lambda summary: [])
-    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--step_parts=true") == 0
+    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--step_parts=true") == 0
     assert report(monkeypatch, "--logs", "[logs]") == 0
     text = (tmp_path / "report/report.md").read_text()
     assert "Some runs saw a sample of MNIST" in text and "Runs of 1 epoch stand beside the paper's 10 epochs" in text

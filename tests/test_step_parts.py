@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import QUICK
 from torch import nn
 
 from mnist_lightning.measure import load, neighbours, step_parts
@@ -129,7 +129,7 @@ def test_neither_a_gpu_nor_an_unasked_step_is_timed(now, wanted, device):
 
 
 def test_a_fit_records_where_its_steps_went(command, tmp_path):
-    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--step_parts=true") == 0
+    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--step_parts=true") == 0
     (path,) = tmp_path.rglob("summary.json")
     summary = json.loads(path.read_text())
     spent = summary["step_seconds"]
