@@ -3,7 +3,6 @@
 import signal
 import statistics
 import threading
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.data import data_module
 from mnist_lightning.durability.signals import SIGNALS, stop_on_signals
+from mnist_lightning.measure.clock import now
 
 
 class WallClock(Callback):
@@ -29,20 +29,20 @@ class WallClock(Callback):
         self.epochs: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.begin = self._now(trainer) - self.fit
+        self.begin = now(trainer.strategy.root_device) - self.fit
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.validated: tuple[float, float] | None = None
-        self.epoch_begin = self._now(trainer)
+        self.epoch_begin = now(trainer.strategy.root_device)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.validation_begin = self._now(trainer)
+        self.validation_begin = now(trainer.strategy.root_device)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.validated = self.validation_begin, self._now(trainer)
+        self.validated = self.validation_begin, now(trainer.strategy.root_device)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        end = self._now(trainer)
+        end = now(trainer.strategy.root_device)
         train_end, val_end = self.validated or (end, end)
         seconds = torch.tensor(
             [train_end - self.epoch_begin, val_end - self.epoch_begin, end - self.begin], device=module.device
@@ -73,12 +73,6 @@ class WallClock(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.fit, self.epochs, self.resumed = state["fit"], list(state["epochs"]), True
-
-    @staticmethod
-    def _now(trainer: Trainer) -> float:
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize(trainer.strategy.root_device)
-        return perf_counter()
 
 
 def _trained_images(trainer: Trainer) -> int:

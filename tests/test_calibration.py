@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnist_lightning.measure import calibration, energy
+from mnist_lightning.measure import calibration, clock, energy
 from mnist_lightning.measure.calibration import RATES, SIDE, Calibration
 from mnist_lightning.measure.energy import Energy
 
@@ -17,7 +17,7 @@ def test_a_rate_is_the_work_of_the_shortest_repetition(monkeypatch):
     """A clock on which repetitions take 4, 2 and 8 ms, and the time to measure is over at once."""
     moments = iter([0.0, 1.0, 1.004, 2.0, 2.002, 3.0, 3.008, 4.0] * 2)
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
-    monkeypatch.setattr(calibration, "perf_counter", lambda: next(moments))
+    monkeypatch.setattr(clock, "perf_counter", lambda: next(moments))
     assert RATES["fp32_gflops"](CPU) == pytest.approx(2 * SIDE["cpu"] ** 3 / 0.002 / 1e9)
     assert RATES["copy_gb_per_second"](CPU) == pytest.approx(2 * calibration.COPIED / 0.002 / 1e9)
 

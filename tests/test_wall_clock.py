@@ -1,13 +1,15 @@
 """The clock with its hooks called in Lightning's order and the time in the test's hands."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mnist_lightning import callbacks
+import mnist_lightning
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Digits, MNISTDataModule
+from mnist_lightning.measure.clock import now
 
 
 class Logger:
@@ -30,7 +32,7 @@ class Strategy:
 @pytest.fixture
 def time(monkeypatch):
     time = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(callbacks, "perf_counter", lambda: time.now)
+    monkeypatch.setattr("mnist_lightning.measure.clock.perf_counter", lambda: time.now)
     return time
 
 
@@ -87,15 +89,32 @@ def test_the_slowest_process_counts(time):
     assert clock.epochs[0]["seconds/train_epoch"] == 12
 
 
-def test_a_gpu_is_waited_for_at_the_boundaries_and_never_else(time, monkeypatch):
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_gpu_is_waited_for_at_the_boundaries_and_never_else(time, monkeypatch, kind):
     waits = []
-    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    monkeypatch.setattr(torch.accelerator, "synchronize", waits.append)
     clock, trainer = WallClock(), make_trainer()
-    trainer.strategy.root_device = torch.device("cuda", 1)
+    trainer.strategy.root_device = torch.device(kind, 1)
     clock.on_train_start(trainer, MODULE)
     epoch(clock, trainer, time, 0, train=8, val=2)
     # The fit's start, the epoch's start, the validation's start and end, the epoch's end.
-    assert waits == [torch.device("cuda", 1)] * 5
+    assert waits == [torch.device(kind, 1)] * 5
+
+
+def test_the_clock_is_read_when_the_device_is_done(time, monkeypatch):
+    """A GPU that works 3 s behind the host; a processor is never waited for."""
+
+    def work_through(device):
+        time.now += 3
+
+    monkeypatch.setattr(torch.accelerator, "synchronize", work_through)
+    assert now(torch.device("cuda", 0)) == 103
+    assert now(torch.device("cpu")) == 103
+
+
+def test_waiting_for_a_device_is_written_once():
+    package = Path(mnist_lightning.__file__).parent
+    assert [path.name for path in package.rglob("*.py") if "synchronize(" in path.read_text()] == ["clock.py"]
 
 
 def test_a_resumed_run_counts_on_from_its_checkpoint(time):

@@ -1,10 +1,11 @@
 """What the machine gives at this moment, since its name does not say how fast it is."""
 
 from collections.abc import Callable
-from time import perf_counter
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mnist_lightning.measure.clock import now
 
 SECONDS = 0.06  # of each measurement; three of them before a run and three after it stay under a second
 LEAST = 3  # repetitions, however slow the machine is
@@ -37,19 +38,12 @@ RATES: dict[str, Callable[[torch.device], float]] = {
 def _least_seconds(work: Callable[[], object], device: torch.device) -> float:
     """The shortest repetition: other programs only ever make one longer."""
     work()  # chooses kernels, and touches the memory
-    least, count, end = float("inf"), 0, perf_counter() + SECONDS
-    while count < LEAST or perf_counter() < end:
-        _wait_for(device)
-        begin = perf_counter()
+    least, count, end = float("inf"), 0, now(device) + SECONDS
+    while count < LEAST or now(device) < end:
+        begin = now(device)
         work()
-        _wait_for(device)
-        least, count = min(least, perf_counter() - begin), count + 1
+        least, count = min(least, now(device) - begin), count + 1
     return least
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Calibration(Callback):

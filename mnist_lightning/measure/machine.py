@@ -14,8 +14,17 @@ import torch
 import mnist_lightning
 
 PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics")
-# What a training step runs: two runs with the same text of these files may be compared, whatever else a commit changed.
-TRAINING = ("model.py", "dropout.py", "data.py", "sampler.py", "callbacks.py", "experiment.py", "speed/*.py")
+# What a training step runs and its clock: runs with the same text of these files may be compared, whatever else changed.
+TRAINING = (
+    "measure/clock.py",
+    "model.py",
+    "dropout.py",
+    "data.py",
+    "sampler.py",
+    "callbacks.py",
+    "experiment.py",
+    "speed/*.py",
+)
 LSCPU = {  # lscpu's name, ours
     "Model name": "processor",
     "CPU family": "family",

@@ -1,6 +1,5 @@
 """Does before the clock starts what a machine does only once."""
 
-from time import perf_counter
 from typing import Any, cast
 
 import torch
@@ -8,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mnist_lightning.data import Batch
+from mnist_lightning.measure.clock import now
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.speed.allocator import keep_freed_memory
 from mnist_lightning.speed.empty_hooks import remove_empty_hooks
@@ -30,11 +30,10 @@ class WarmUp(Callback):
         remove_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
-        begin = perf_counter()
         strategy, (optimizer,) = trainer.strategy, trainer.optimizers
-        on_gpu = strategy.root_device.type == "cuda"
+        begin = now(strategy.root_device)
         # DDP wants eleven steps before its communication is recorded in a CUDA graph.
-        steps = 12 if on_gpu else 3
+        steps = 12 if strategy.root_device.type == "cuda" else 3
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         averages = {
             parameter: {name: value.clone() for name, value in state.items()}
@@ -63,9 +62,7 @@ class WarmUp(Callback):
                 value.zero_() if before is None else value.copy_(before)
         for metrics in (module.train_metrics, module.val_metrics):
             metrics.reset()
-        if on_gpu:
-            torch.cuda.synchronize(strategy.root_device)
-        seconds = torch.tensor(perf_counter() - begin, device=module.device)
+        seconds = torch.tensor(now(strategy.root_device) - begin, device=module.device)
         self.seconds += strategy.reduce(seconds, reduce_op="max").item()
 
     def on_train_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
