@@ -1,4 +1,4 @@
-"""The six commands. `--help` is answered here, at once; the other modules are imported when they are needed."""
+"""The commands. `--help` is answered here, at once; the other modules are imported when they are needed."""
 
 import os
 import signal
@@ -30,6 +30,9 @@ COMMANDS = {
     "predict": Command("write a checkpoint's prediction for each test image to a CSV file", "mnist_lightning.cli"),
     "study": Command("run a grid of setups, batch sizes and seeds, one fit a cell", "mnist_lightning.study.command"),
     "report": Command("set the runs' tables and figures beside the paper's", "mnist_lightning.report.command"),
+    "machine": Command(
+        "what this machine gives, and how long the paper's grid takes", "mnist_lightning.measure.command"
+    ),
 }
 
 

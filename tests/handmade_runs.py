@@ -27,7 +27,8 @@ def make_run(
 
     Args:
         machine: What its record of the machine has otherwise.
-        rates: GFLOP/s in fp32 before and after the run; in bf16 there are twice as many. Not calibrated by default.
+        rates: GFLOP/s of the machine in fp32 before and after the run; in bf16 there are twice as many, and in a setup of several
+            GPUs each has as many. Not calibrated by default.
         version: Of equal runs.
         summary: What its summary has otherwise.
         settings: Of the model, with `model_` before their names.
@@ -67,9 +68,14 @@ def make_run(
         **(summary or {}),
     }
     if rates:
-        names = ("before", "after")
+        names, devices = ("before", "after"), int(setup[0]) if setup.endswith("gpu") else 1
         found["calibration"] = {
-            name: {"fp32_gflops": rate, "bf16_gflops": 2 * rate, "copy_gb_per_second": 10.0}
+            name: {
+                "fp32_gflops": rate * devices,
+                "bf16_gflops": 2 * rate * devices,
+                "copy_gb_per_second": 10.0,
+                "host_gflops": rate,
+            }
             for name, rate in zip(names, rates, strict=True)
         }
     model = {"channels": [32, 64], "kernel_size": 3, "pool_size": 2, "hidden": 128, "dropout": [0.25, 0.5]}

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import PROJECT
 
 from mnist_lightning.measure import calibration, clock, energy
-from mnist_lightning.measure.calibration import RATES, SIDE, Calibration
+from mnist_lightning.measure.calibration import HOST, RATES, SIDE, Calibration
 from mnist_lightning.measure.energy import Energy
+from mnist_lightning.measure.machine import BESIDE, training_code
 
 CPU = torch.device("cpu")
 
@@ -29,8 +31,9 @@ def test_nothing_is_drawn_from_the_random_stream(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_processes_measure_together_and_their_rates_are_added(monkeypatch):
-    """Two processes, of which the other one measures as much as this one."""
+@pytest.mark.parametrize("first", [True, False])
+def test_processes_measure_together_and_their_rates_are_added(monkeypatch, first):
+    """Two processes, of which the other one measures as much as this one. The first one alone measures the host."""
     met: list[str] = []
 
     def reduce(rate: torch.Tensor, reduce_op: str) -> torch.Tensor:
@@ -41,10 +44,19 @@ def test_processes_measure_together_and_their_rates_are_added(monkeypatch):
     rates = {name: lambda device, name=name: met.append(name) or 10.0 for name in RATES}
     monkeypatch.setattr(calibration, "RATES", rates)
     found = Calibration()
-    found.on_fit_start(SimpleNamespace(strategy=strategy), None)
-    assert found.before == dict.fromkeys(RATES, 20.0)
+    found.on_fit_start(SimpleNamespace(strategy=strategy, is_global_zero=first), None)
+    assert found.before == dict.fromkeys(RATES, 20.0) | ({} if first else {HOST: 0.0})
     # Each measurement starts when all are ready for it.
-    assert met == [word for name in RATES for word in ("barrier", name)]
+    words = [word for name in RATES for word in ("barrier", name)]
+    assert met == words if first else met == words[:-1] and words[-1] == HOST
+
+
+def test_the_host_is_measured_with_all_cores_whatever_the_run_uses(monkeypatch):
+    used = []
+    monkeypatch.setattr(calibration, "product_rate", lambda *_: used.append(torch.get_num_threads()) or 1.0)
+    before = torch.get_num_threads()
+    monkeypatch.setattr(calibration, "cores", lambda: [0, 1, 2])
+    assert calibration.host_rate() == 1.0 and used == [3] and torch.get_num_threads() == before
 
 
 def test_energy_is_counted_over_a_counter_that_wraps_around(monkeypatch, tmp_path):
@@ -67,3 +79,25 @@ def test_energy_is_counted_over_a_counter_that_wraps_around(monkeypatch, tmp_pat
         set_counters(*counts)
         told.on_train_epoch_end(None, None)
     assert told.joules == pytest.approx(0.5 + 1.0 + 1.0)
+
+
+def test_the_fingerprint_is_of_the_code_that_shapes_a_run(tmp_path):
+    for name in ("report/page.py", "errors.py", "model.py", "speed/pooling.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    first = training_code(tmp_path)
+    for name, text, same in (
+        ("report/page.py", "x = 2\n", True),
+        ("errors.py", "x = 2\n", True),
+        ("model.py", '"""A page of documentation."""\nx = 1  # a comment\n', True),
+        ("model.py", "x = 2\n", False),
+        ("model.py", "x = 1\n", True),
+        ("speed/new.py", "x = 1\n", False),
+    ):
+        (tmp_path / name).write_text(text)
+        assert (training_code(tmp_path) == first) == same, (name, text)
+
+
+def test_the_fingerprint_leaves_out_files_that_there_are():
+    package = PROJECT / "mnist_lightning"
+    assert all((package / name).exists() for name in BESIDE)

@@ -1,5 +1,6 @@
 """Scatter between seeds, means, paired ratios and exclusions, against SciPy or a formula written out."""
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_two_machines_of_one_name_are_told_apart_by_their_rate(tmp_path):
         make_run(tmp_path, "1xcpu", 128, seed, 1e4 / rate, 0.99, 0.03, rates=(rate, rate))
     make_run(tmp_path, "2xcpu", 128, 0, 90.0, 0.99, 0.03, rates=(105.0, 105.0), machine={"threads": 1})
     runs = of(tmp_path)
-    assert {gflops(run): number for run, number in machines(runs).items()} == {
+    assert {gflops(run, "host"): number for run, number in machines(runs).items()} == {
         **dict.fromkeys((100.0, 104.0, 105.0, 108.0), machines(runs)[runs[0]]),
         160.0: 3 - machines(runs)[runs[0]],
     }
@@ -157,6 +158,26 @@ def test_two_machines_of_one_name_are_told_apart_by_their_rate(tmp_path):
     # The share of the rate: 71.6 MFLOP an image at 540,000 images in the run's seconds.
     share = values(table, "share").loc[f"1xcpu, {fast}", 128].iloc[0]
     assert share == pytest.approx(71.57 * 540_000 / (1e4 / 160.0) / (1000 * 160.0), rel=1e-3)
+
+
+def test_setups_of_one_machine_are_not_told_apart_by_the_rates_that_they_reach(tmp_path):
+    """Two GPUs give twice as much as one, and two processes of one thread less than one process of two."""
+    make_run(tmp_path, "1xgpu", 128, 0, 10.0, 0.99, 0.03, rates=(9000.0, 9000.0))
+    make_run(tmp_path, "2xgpu", 128, 0, 10.0, 0.99, 0.03, rates=(9000.0, 9000.0))
+    run = make_run(tmp_path, "2xcpu", 128, 0, 10.0, 0.99, 0.03, rates=(9000.0, 9000.0))
+    summary = json.loads((run / "summary.json").read_text())
+    for moment in summary["calibration"].values():
+        moment["fp32_gflops"] = 7000.0
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert set(tidy(of(tmp_path)).column) == {"2xcpu", "1xgpu", "2xgpu"}
+    # A GPU of the same name on the same host.
+    slower = make_run(tmp_path / "other", "2xgpu", 128, 1, 10.0, 0.99, 0.03, rates=(9000.0, 9000.0))
+    summary = json.loads((slower / "summary.json").read_text())
+    for moment in summary["calibration"].values():
+        moment["fp32_gflops"] = 2 * 8000.0
+    (slower / "summary.json").write_text(json.dumps(summary))
+    found = {(run.summary["setup"], run.summary["seed"]): number for run, number in machines(of(tmp_path)).items()}
+    assert found["1xgpu", 0] == found["2xgpu", 0] != found["2xgpu", 1]
 
 
 def test_repeats_of_a_seed_are_other_times_of_the_same_numbers(tmp_path):

@@ -6,11 +6,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.measure.clock import now
+from mnist_lightning.measure.load import cores
 
-SECONDS = 0.06  # of each measurement; three of them before a run and three after it stay under a second
+SECONDS = 0.06  # of each measurement; four of them before a run and four after it stay under a second
 LEAST = 3  # repetitions, however slow the machine is
 SIDE = {"cpu": 512, "cuda": 4096}  # of the square matrices: more than a GPU's launch, less than a processor's cache
 COPIED = 64 << 20  # bytes; more than most caches hold
+HOST = "host_gflops"  # the first process measures it alone, so that all setups of a machine have the same
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -28,10 +30,21 @@ def copy_rate(device: torch.device) -> float:
     return 2 * COPIED / _least_seconds(lambda: target.copy_(source), device) / 1e9
 
 
+def host_rate() -> float:
+    """GFLOP/s of a matrix product in fp32 on all cores that this process may use, whatever the setup trains on."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(cores()))
+    try:
+        return product_rate(torch.device("cpu"), torch.float32)
+    finally:
+        torch.set_num_threads(threads)
+
+
 RATES: dict[str, Callable[[torch.device], float]] = {
     "fp32_gflops": lambda device: product_rate(device, torch.float32),
     "bf16_gflops": lambda device: product_rate(device, torch.bfloat16),
     "copy_gb_per_second": copy_rate,
+    HOST: lambda _: host_rate(),
 }
 
 
@@ -51,7 +64,7 @@ class Calibration(Callback):
 
     All processes measure at the same time, and their rates are added. A run uses all its processes at once, each with its
     own threads, and they share the memory and the processor's clock: what one measures while the others wait, the run
-    never has.
+    never has. The rate of the host is the exception: it tells machines apart, not runs.
     """
 
     def __init__(self) -> None:
@@ -69,6 +82,7 @@ class Calibration(Callback):
         strategy, found = trainer.strategy, {}
         for name, rate in RATES.items():
             strategy.barrier()
-            own = torch.tensor(rate(strategy.root_device), device=strategy.root_device)
+            measures = name != HOST or trainer.is_global_zero
+            own = torch.tensor(rate(strategy.root_device) if measures else 0.0, device=strategy.root_device)
             found[name] = round(strategy.reduce(own, reduce_op="sum").item(), 1)
         return found

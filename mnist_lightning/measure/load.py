@@ -1,8 +1,15 @@
-"""How busy the machine is."""
+"""The cores of the machine, and how busy they are."""
+
+import os
 
 import psutil
 
 BUSY = 0.25  # cores; if other programs keep more than this busy, times are not to be trusted
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def machine_seconds() -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The machine and the software that ran a fit, since a number without its machine says nothing."""
 
+import ast
 import os
 import platform
 import shutil
@@ -12,19 +13,12 @@ import psutil
 import torch
 
 import mnist_lightning
+from mnist_lightning.measure.load import cores
 
 PACKAGES = ("lightning", "torch", "torchvision", "torchmetrics")
-# What a training step runs and its clock: runs with the same text of these files may be compared, whatever else changed.
-TRAINING = (
-    "measure/clock.py",
-    "model.py",
-    "dropout.py",
-    "data.py",
-    "sampler.py",
-    "callbacks.py",
-    "experiment.py",
-    "speed/*.py",
-)
+# What neither trains nor works while a run is timed. Any other file of the package counts as code that trains, so that a
+# new one is not forgotten.
+BESIDE = ("report", "study", "parsing", "commands.py", "errors.py", "paper.py", "measure/command.py")
 LSCPU = {  # lscpu's name, ours
     "Model name": "processor",
     "CPU family": "family",
@@ -60,12 +54,11 @@ def describe_machine(device: torch.device, precision: str, load: float) -> dict[
         precision: Lightning's name of the precision.
         load: The machine's load average over the last minute, read before the run.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 0))
     machine: dict[str, str | int | float] = {
         **_processor(),
-        "cores": len(cores),
+        "cores": len(cores()),
         "threads": torch.get_num_threads(),
-        "pinning": _pinning(cores),
+        "pinning": _pinning(cores()),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -102,18 +95,30 @@ def _processor() -> dict[str, str | int | float]:
     }
 
 
-def _pinning(cores: list[int]) -> str:
+def _pinning(usable: list[int]) -> str:
     """Which of the machine's cores the process may use, and what the environment says of its threads."""
     told = [f"{name}={os.environ[name]}" for name in PINNING if name in os.environ]
-    every = len(cores) == os.cpu_count()
-    return ", ".join(["none" if every else f"cores {' '.join(map(str, cores))}", *told])
+    every = len(usable) == os.cpu_count()
+    return ", ".join(["none" if every else f"cores {' '.join(map(str, usable))}", *told])
 
 
-def training_code() -> str:
-    """A fingerprint of the code that trains."""
-    package = Path(mnist_lightning.__file__).parent
-    files = sorted(path for pattern in TRAINING for path in package.glob(pattern))
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+def training_code(package: Path = Path(mnist_lightning.__file__).parent) -> str:
+    """A fingerprint of the code that shapes the numbers and the times of a run, without its comments and docstrings.
+
+    The commit does not tell this: it changes with each page of the documentation.
+    """
+    found = sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if not any(name.is_relative_to(other) for other in BESIDE):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found.update(f"{name.as_posix()}\n{ast.unparse(_WithoutDocstrings().visit(tree))}\n".encode())
+    return found.hexdigest()[:12]
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else node
 
 
 def _commit() -> str:

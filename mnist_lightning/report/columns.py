@@ -1,8 +1,9 @@
 """The columns of the report, one tidy table of all runs, and which runs are left out of its times."""
 
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -100,29 +101,45 @@ def left_out(runs: Iterable[Run]) -> dict[Run, str]:
 def machines(runs: Iterable[Run]) -> dict[Run, int]:
     """The number of the machine that each run was on, from 1.
 
-    Machines differ in their processor or in the rate at which they multiply matrices in fp32. The rates of one name are
-    sorted; where two neighbours are more than 10 % apart, another machine begins.
+    Machines differ in their processor, or in the calibrated rate of all its cores, or in that of one of their GPUs.
     """
-    of_name: dict[tuple[object, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        machine = run.summary["machine"]
-        of_name[tuple(machine.get(part) for part in (*IDENTITY, "gpu"))].append(run)
-    found: dict[Run, tuple[object, ...]] = {}
-    for name, group in of_name.items():
-        group.sort(key=gflops)
-        number, last = 0, gflops(group[0])
-        for run in group:
-            number += gflops(run) > APART * last
-            last = gflops(run)
-            found[run] = (*name[:-1], number)  # a GPU is of a setup, and its host is the machine
+    runs = list(runs)
+    host = _told_apart(runs, IDENTITY, lambda run: gflops(run, "host"))
+    # A setup of a processor is on the same machine as that of its GPU.
+    gpu = _told_apart(
+        [run for run in runs if run.summary["machine"].get("gpu")],
+        (*IDENTITY, "gpu"),
+        lambda run: gflops(run, "fp32") / setup_order(run.summary["setup"])[1],
+    )
     numbers: dict[tuple[object, ...], int] = {}
-    return {run: numbers.setdefault(found[run], len(numbers) + 1) for run in runs}
+    return {
+        run: numbers.setdefault((*host[run][0], host[run][1], gpu[run][1] if run in gpu else 0), len(numbers) + 1)
+        for run in runs
+    }
 
 
-def gflops(run: Run) -> float:
-    """The calibrated rate in fp32, the better of before and after the run; 0 if it was not calibrated."""
+def _told_apart(
+    runs: Iterable[Run], name: Sequence[str], rate: Callable[[Run], float]
+) -> dict[Run, tuple[tuple[object, ...], int]]:
+    """The name of the machine of each run, and a number that tells machines of one name apart.
+
+    The rates of one name are sorted; where two neighbours are more than 10 % apart, another machine begins.
+    """
+    found = {}
+    key = {run: tuple(run.summary["machine"].get(part) for part in name) for run in runs}
+    for same in dict.fromkeys(key.values()):
+        number, last = 0, math.inf
+        for run in sorted((run for run in key if key[run] == same), key=rate):
+            number += rate(run) > APART * last
+            last = rate(run)
+            found[run] = same, number
+    return found
+
+
+def gflops(run: Run, kind: str) -> float:
+    """A calibrated rate, the better of before and after the run; 0 if it was not calibrated."""
     rates = run.summary.get("calibration", {})
-    return max((rates.get(moment, {}).get("fp32_gflops", 0.0) for moment in ("before", "after")), default=0.0)
+    return max((rates.get(moment, {}).get(f"{kind}_gflops", 0.0) for moment in ("before", "after")), default=0.0)
 
 
 def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
