@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from mnist_lightning import experiment
@@ -20,7 +20,7 @@ from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs import resuming
 from mnist_lightning.runs.loggers import TENSORBOARD, place_loggers
 from mnist_lightning.runs.program import PROGRAM
-from mnist_lightning.runs.settings import add_arguments, seed, settle
+from mnist_lightning.runs.settings import add_arguments, explain_checkpoint, seed, settle
 from mnist_lightning.views.console import silence_noise
 from mnist_lightning.views.evaluation import evaluates_a_part, evaluation_table
 
@@ -48,7 +48,8 @@ class MNISTCLI(LightningCLI):
         return {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        read = partial(parse, parser, settings=(own := self._parser(sys.argv[1])))
+        own = explain_checkpoint(self._parser(sys.argv[1]))
+        read = partial(parse, parser, settings=own)
         self.config = read(resuming.effective_arguments(sys.argv[1:], read))
         fits, config = self.config.subcommand == "fit", self.config[self.config.subcommand]
         self.checkpoint = config.ckpt_path and resuming.read_checkpoint(config.ckpt_path, resume=fits)
@@ -128,19 +129,21 @@ class MNISTCLI(LightningCLI):
     test = partialmethod(evaluate, "test")
 
 
-def main(model: type[LightningModule] = MNISTClassifier, data: type[LightningDataModule] = MNISTDataModule) -> int:
+def main(about: str = "", model: type = MNISTClassifier, data: type = MNISTDataModule) -> int:
     """Runs a command of the Trainer. Returns 0.
 
     Args:
+        about: What the command does, for its help.
         model: The class that the settings under `model` make; it takes a `seed`.
         data: The class that the settings under `data` make; it takes a `seed` and a `batch_size`.
     """
     silence_noise()
+    parsers = {"prog": shlex.join(PROGRAM), "exit_on_error": False, "allow_abbrev": False}
     MNISTCLI(
         model,
         data,
         trainer_defaults={**experiment.TRAINER, "logger": TENSORBOARD},
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": shlex.join(PROGRAM), "exit_on_error": False, "allow_abbrev": False},
+        parser_kwargs={**parsers, sys.argv[1]: {"description": f"{about[:1].upper()}{about[1:]}."}},
     )
     return 0

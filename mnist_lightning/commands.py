@@ -11,6 +11,7 @@ from mnist_lightning.errors import sentence, tell
 from mnist_lightning.runs.jobs import refuse_bad_environment
 from mnist_lightning.runs.program import PROGRAM, command
 from mnist_lightning.speed.allocator import keep_freed_memory
+from mnist_lightning.views.console import silence_lost_connections
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -82,6 +83,7 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     keep_freed_memory()
+    silence_lost_connections()
     stop_on_signals(starting=True)
     watch_signals()
     end_with_parent()
@@ -90,7 +92,7 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         if module == "mnist_lightning.cli":
             refuse_bad_environment()  # before Lightning is imported, which reads it
         run = import_module(module).main
-        code = run(**own) if module == "mnist_lightning.cli" else run()
+        code = run(COMMANDS[name].help, **own) if module == "mnist_lightning.cli" else run()
         sys.stdout.flush()
         return code
     except Stopped as stop:

@@ -357,6 +357,12 @@ def test_callbacks_may_be_one_and_validation_off(command, capsys):
     assert "LearningRateMonitor" in str(saved["trainer"]["callbacks"])
 
 
+def test_an_accuracy_over_a_part_of_the_images_says_so(command, capsys):
+    assert command(*QUICK_FIT, "--trainer.limit_val_batches=1", "--trainer.max_epochs=1") == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "Test accuracy" in line)
+    assert line.endswith("  (of 480 of the 1000 test images)")
+
+
 def test_configs_and_options_do_what_they_say(command):
     config = PROJECT / "configs" / "1xcpu.yaml"
     assert command("fit", "--config", config, *QUICK, "--trainer.max_epochs=1", "--seed_everything=3") == 0

@@ -1,12 +1,13 @@
+import contextlib
+import io
 import os
 import re
 import subprocess
 import sys
 
 import pytest
-from conftest import spawn
 
-from mnist_lightning import cli
+from mnist_lightning import cli, commands
 from mnist_lightning.commands import COMMANDS
 
 
@@ -41,12 +42,27 @@ def test_the_help_of_fit_shows_the_papers_values(fit_help, setting, default):
     assert f"default: {default})" in " ".join(entry.split())
 
 
+def help_of(command: str) -> str:
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(said), pytest.raises(SystemExit):
+        patched.setattr(sys, "argv", ["mnist-lightning", command, "--help"])
+        patched.setenv("COLUMNS", "110")
+        commands.main()
+    return said.getvalue()
+
+
 @pytest.fixture(scope="module")
-def fit_help(tmp_path_factory) -> str:
-    done = spawn(tmp_path_factory.mktemp("help"), "fit", "--help", COLUMNS="110")
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage: python -m mnist_lightning")
-    return done.stdout
+def fit_help() -> str:
+    return help_of("fit")
+
+
+def test_help_says_what_the_command_does_and_what_a_checkpoint_is(fit_help):
+    assert fit_help.startswith("usage: python -m mnist_lightning")
+    for name, page in (("fit", fit_help), ("test", help_of("test"))):
+        said = " ".join(page.split())
+        does = COMMANDS[name].help
+        assert f" {does[0].upper()}{does[1:]}. options: " in said
+        assert "Checkpoint: --ckpt_path CKPT_PATH Of a run, such as RUN/checkpoints/last.ckpt" in said
 
 
 def test_the_script_is_the_same_program(tmp_path):

@@ -33,6 +33,18 @@ def test_the_compilers_debug_lines_do_not_bury_a_failure(caplog):
     assert caplog.messages == ["news"]
 
 
+def test_a_lost_connection_is_no_page_of_frames():
+    code = (
+        "from mnist_lightning.views.console import silence_lost_connections\nsilence_lost_connections()\n"
+        "from torch.distributed import DistNetworkError, TCPStore\n"
+        "server = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)\n"
+        "client = TCPStore('127.0.0.1', server.port, is_master=False)\ndel server\n"
+        "try:\n    client.get('x')\nexcept DistNetworkError:\n    print('lost')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("lost\n", "")
+
+
 def test_warnings_about_the_users_settings_show():
     code = (
         "import warnings\nfrom mnist_lightning.views.console import silence_noise\nsilence_noise()\n"

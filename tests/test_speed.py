@@ -74,10 +74,11 @@ class After(Callback):
         self.training = all(part.training for part in module.modules())
 
 
-def fit(tmp_path: Path, *callbacks: Callback, **options) -> Trainer:
+def fit(tmp_path: Path, *callbacks: Callback, validated_every: int = 1, **options) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
+        check_val_every_n_epoch=validated_every,
         limit_train_batches=2,
         callbacks=list(callbacks),
         default_root_dir=tmp_path,
@@ -102,6 +103,19 @@ def test_a_warm_up_leaves_everything_as_it_was(tmp_path):
     assert after.updates == [0, 0]
     assert after.training
     assert warm_up.seconds > 0
+
+
+def test_a_validation_that_comes_later_is_warmed_up_too(tmp_path, monkeypatch):
+    sizes = []
+
+    class After(Callback):
+        def on_train_start(self, trainer, module):
+            assert sizes == [480] * 3 + [40] * 3
+            assert trainer.training
+
+    monkeypatch.setattr(MNISTClassifier, "validation_step", lambda self, batch, _: sizes.append(batch.size))
+    fit(tmp_path, WarmUp(), After(), validated_every=2, compile=False)
+    assert len(sizes) == 6  # the one epoch has no validation
 
 
 def test_a_fresh_optimiser_is_fresh_after_the_warm_up(tmp_path):

@@ -23,6 +23,7 @@ from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.setups import refuse_other_setup, setup_name
 from mnist_lightning.runs.summary import closing_table, read_summary, write_summary
 from mnist_lightning.speed.warm_up import WarmUp
+from mnist_lightning.views.evaluation import evaluated_images
 
 VALIDATION = ("val/loss", "val/accuracy")
 
@@ -124,9 +125,11 @@ class RunRecord(Callback):
             for name in VALIDATION
         }
         last = {name: value for name, value in self._last_metrics().items() if name not in VALIDATION}
+        seen = evaluated_images(trainer, "validate", data_module(trainer))
         seconds = {"seconds/fit": self.clock.fit, "seconds/warm_up": self.warm_up.seconds}
         return {
             **self.record,
+            "validated_images": seen,
             "calibration": {"before": self.calibration.before, "after": self.calibration.after},
             "neighbours": self.neighbours.cores,
             "joules": self.energy.joules,

@@ -79,6 +79,15 @@ def add_arguments(parser: LightningArgumentParser, network: str) -> None:
     parser.link_arguments("seed_everything", "data.seed")
 
 
+def explain_checkpoint(parser: LightningArgumentParser) -> LightningArgumentParser:
+    """Says in a command's help what `ckpt_path` is here. Lightning's own words offer names, such as `last`, as well."""
+    (action,) = (action for action in parser._actions if action.dest == "ckpt_path")
+    action.help = "Of a run, such as RUN/checkpoints/last.ckpt; `fit` goes on from it in the run's folder."
+    (group,) = (group for group in parser._action_groups[2:] if action in group._group_actions)
+    group.title = "Checkpoint"
+    return parser
+
+
 def _only(network: str) -> Callable[[str], str]:
     """The type of a setting that has one value, the network that this program trains."""
 

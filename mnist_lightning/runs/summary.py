@@ -29,13 +29,16 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
     metrics = summary["metrics"]
     loss, accuracy = (metrics.get(f"val/{name}") for name in ("loss", "accuracy"))
     sample = "" if summary["data"] == "mnist" else "  (sample data: not comparable with the paper)"
+    total = summary["test_images"]
+    seen = summary.get("validated_images", total)
+    part = "" if seen in (0, total) else f"  (of {seen} of the {total} test images)"
     cell = f"{summary['setup']}, batch size {summary['batch_size']}, seed {summary['seed']}"
     lines = [
         "",
         f"  {cell}, {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}{sample}",
         f"  Training time  {metrics['seconds/fit']:10.2f} s  (and {metrics['seconds/warm_up']:.2f} s of warming up before)",
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
-        f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}",
+        f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}{part}",
     ]
     lines += [f"  warning: do not trust the time, since {found}" for found in disturbances(summary)]
     if run is not None:

@@ -46,6 +46,10 @@ class WarmUp(Callback):
                 strategy.backward(cast(Tensor, strategy.training_step(batch, 0)), optimizer)
                 optimizer.step()
                 optimizer.zero_grad()
+        if trainer.val_dataloaders is None:  # the first epoch is not validated, and a later one is
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
         module.eval()
         for batch in _each_size(trainer.val_dataloaders):
             batch = _black(strategy.batch_to_device(batch, module.device))

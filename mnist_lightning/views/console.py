@@ -1,6 +1,7 @@
 """Messages that the console does not show."""
 
 import logging
+import os
 import threading
 import warnings
 
@@ -21,6 +22,14 @@ DECIDED_HERE = (
     ".*Couldn't infer the batch indices.*",  # a batch carries them
     ".*The dirpath has changed.*",  # a run's folder may be moved
 )
+
+
+def silence_lost_connections() -> None:
+    """Keeps torch from printing a page of C++ frames for a connection that has ended, which the heartbeat tells in a sentence.
+
+    Call it before torch is imported. `TORCH_CPP_LOG_LEVEL=WARNING` in the environment shows them.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def silence_noise() -> None:

@@ -13,6 +13,12 @@ def evaluates_a_part(trainer: Trainer, command: str) -> bool:
     return bool(trainer.fast_dev_run) or isinstance(limit, int) or limit < 1  # type: ignore[attr-defined]
 
 
+def evaluated_images(trainer: Trainer, command: str, data: MNISTDataModule) -> int:
+    """How many of the test images `validate` or `test` evaluates."""
+    batches = {"validate": trainer.num_val_batches, "test": trainer.num_test_batches}[command]
+    return min(int(sum(batches)) * data.batch_size, len(data.test_digits))
+
+
 def evaluation_table(
     metrics: Mapping[str, float], data: MNISTDataModule, trained: str | None, trainer: Trainer, command: str
 ) -> str:
@@ -21,9 +27,8 @@ def evaluation_table(
     other = f", but the checkpoint was trained on {trained}: not logged"
     note = "" if trained in (None, data.found) else other
     if evaluates_a_part(trainer, command):
-        (batches,) = {"validate": trainer.num_val_batches, "test": trainer.num_test_batches}[command]
         note = f" of {images}: not logged"
-        images = min(int(batches) * data.batch_size, images)
+        images = evaluated_images(trainer, command, data)
     lines = [f"{'data':<14}{data.found}, {images} images{note}"]
     lines += [f"{name:<14}{value:.5f}" for name, value in metrics.items() if name != "step"]
     return "\n".join(lines)
