@@ -92,7 +92,7 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         if module == "mnist_lightning.cli":
             refuse_bad_environment()  # before Lightning is imported, which reads it
         run = import_module(module).main
-        code = run(COMMANDS[name].help, **own) if module == "mnist_lightning.cli" else run()
+        code = run(**own, about=COMMANDS[name].help) if module == "mnist_lightning.cli" else run()
         sys.stdout.flush()
         return code
     except Stopped as stop:

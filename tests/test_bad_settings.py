@@ -53,7 +53,7 @@ class Payload:
         ([*FIT, "--checkpoint.dirpath=elsewhere"], "checkpoint.dirpath is elsewhere"),
         ([*FIT, "--trainer.max_steps=0"], "trainer.max_steps is 0"),
         ([*FIT, "--trainer.limit_train_batches=0"], "trainer.limit_train_batches is 0"),
-        ([*FIT, "--trainer.limit_train_batches=0.00001"], "limit_train_batches"),
+        ([*FIT, "--model.compile=false", "--trainer.limit_train_batches=0.00001"], "limit_train_batches"),
         ([*FIT, "--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
         ([*FIT, "--trainer.max_epochs=many"], "trainer.max_epochs"),
         ([*FIT, "--trainer.overfit_batches=2"], "trainer.overfit_batches"),

@@ -20,8 +20,8 @@ from mnist_lightning.runs.setups import refuse_unsupported_trainer
 ROWS = {
     "callbacks of your own, without the command line": "test_python::test_python_leaves_the_run_that_fit_leaves",
     "a plain `Trainer`, without the experiment's callbacks": "test_habits::test_a_plain_trainer_trains",
-    "a subclass with another network": "test_python::test_another_network_has_its_clock_its_record_its_study_and_its_report",
-    "a subclass with other images": "test_python::test_other_images_with_the_same_batches",
+    "a subclass with another network": "test_own_classes::test_another_network_has_its_clock_its_record_its_study_and_its_report",
+    "a subclass with other images": "test_own_classes::test_other_images_with_the_same_batches",
     '`EarlyStopping(monitor="val_loss")`': "test_habits::test_lightnings_own_callbacks_and_profilers_work",
     '`ModelCheckpoint(monitor="val_acc")`': "test_habits::test_lightnings_own_callbacks_and_profilers_work",
     "`LearningRateMonitor` and other callbacks": "test_fit::test_callbacks_may_be_one_and_validation_off",

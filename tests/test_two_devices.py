@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, SMALL, noise, spawn
+from conftest import PROJECT, QUICK, SMALL, noise, spawn
 from test_fit import results, same_weights, scalars, weights
 
 RUN = "{}xcpu/batch_size={:04d}/seed=0/version_{}"
 # 4,000 images in batches of 192: 21 steps, the last one of 160 images, 80 a device.
-DOUBLE = [*SMALL, "--data.batch_size=192", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
+DOUBLE = [*QUICK, "--data.batch_size=192", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
 TWO = ["--config", PROJECT / "configs" / "2xcpu.yaml"]
 
 
@@ -55,6 +55,14 @@ def test_weights_are_those_of_one_device(folder, command, monkeypatch):
     assert results(one)["train/accuracy"] == results(two)["train/accuracy"]
 
 
+@pytest.mark.slow
+def test_compiled_parts_have_the_weights_of_one_device_that_compiles_nothing(folder, tmp_path):
+    done = spawn(tmp_path, "fit", *TWO, *DOUBLE, "--model.compile=null")
+    assert done.returncode == 0 and noise(done.stderr) == [], done.stderr
+    ours, theirs = weights(run(folder, 2, 192)), weights(run(tmp_path, 2, 192))
+    assert 0 < max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-12
+
+
 SCRIPT = """
 from lightning.pytorch import Trainer
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
@@ -62,10 +70,11 @@ from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 if __name__ == "__main__":
     settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu", devices=2, precision="64-true")
     trainer = Trainer(**settings, callbacks=experiment.callbacks())
-    trainer.fit(MNISTClassifier(channels=(4, 8), hidden=16), MNISTDataModule(source="sample", batch_size=192))
+    trainer.fit(MNISTClassifier(channels=(4, 8), hidden=16, compile=False), MNISTDataModule(source="sample", batch_size=192))
 """
 
 
+@pytest.mark.slow
 def test_a_script_leaves_the_run_that_fit_leaves(folder, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     called = subprocess.run(

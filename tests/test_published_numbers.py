@@ -1,0 +1,155 @@
+"""Every number in README and docs is that of the files in `results/`."""
+
+import json
+import math
+import re
+import statistics
+from collections import defaultdict
+
+import yaml
+from conftest import PROJECT
+from scipy.special import stdtrit
+from test_readme import README, SPEED, STUDIED
+
+from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.report.runs import read_runs
+from mnist_lightning.report.writing import FIGURES, write
+
+RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
+STUDY = RESULTS / "study"
+RECORD = RESULTS / "study/runs/fp32/1xcpu/batch_size=0128/seed=0/version_0/summary.json"
+
+
+WAYS = {
+    "plain": "fp32, nothing compiled",
+    "fp32": "fp32, as by default",
+    "bf16": "bf16 (`configs/fast.yaml`)",
+}
+
+
+def test_the_first_row_is_the_recorded_run():
+    record = json.loads(RECORD.read_text())
+    metrics = record["metrics"]
+    row = next(line for line in README.splitlines() if line.startswith("| this project, `1xcpu`"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:4] == [
+        f"{metrics['seconds/fit']:.2f} s",
+        f"{metrics['val/loss']:.5f}",
+        f"{metrics['val/accuracy']:.4f}",
+    ]
+    assert (record["setup"], record["batch_size"], record["epochs"], record["steps"]) == (
+        "1xcpu",
+        128,
+        10,
+        4690,
+    )
+    assert (record["data"], record["train_images"], record["test_images"]) == ("mnist", 60_000, 10_000)
+    assert record["machine"]["precision"] == "32-true"
+    assert f"{record['machine']['cores']} cores of an {record['machine']['processor']}" in row
+    assert f"torch {record['machine']['torch']}" in row
+    assert record["command"].startswith("python -m mnist_lightning fit --config configs/1xcpu.yaml --data.source mnist")
+    config = yaml.safe_load(RECORD.with_name("config.yaml").read_text())
+    model = {name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()}
+    assert model | {"seed": record["seed"]} == dict(MNISTClassifier().hparams)
+
+
+def test_the_recorded_run_learned_what_the_paper_did():
+    metrics = json.loads(RECORD.read_text())["metrics"]
+    assert 0.9890 <= metrics["val/accuracy"] <= 0.9930
+    assert 0.0240 <= metrics["val/loss"] <= 0.0310
+
+
+def records(name: str) -> list[dict]:
+    """The recorded runs of one way to train, by seed."""
+    paths = sorted(RESULTS.glob(f"same-mathematics/{name}-seed=*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def evidence(name: str, label: str) -> str:
+    """The README's row of one way to train: its runs, and how far their mean is from that of plain training.
+
+    The interval is Student's, the variance between seeds pooled over the three ways.
+    """
+    cells = [label, ", ".join(str(record["seed"]) for record in records(name))]
+    for metric, form in (("val/accuracy", ".4f"), ("val/loss", ".5f")):
+        values = {way: [record["metrics"][metric] for record in records(way)] for way in WAYS}
+        freedom = sum(len(each) - 1 for each in values.values())
+        squares = sum(statistics.variance(each) * (len(each) - 1) for each in values.values())
+        half = stdtrit(freedom, 0.975) * math.sqrt(
+            squares / freedom * (1 / len(values[name]) + 1 / len(values["plain"]))
+        )
+        difference = statistics.fmean(values[name]) - statistics.fmean(values["plain"])
+        cells.append(", ".join(format(value, form) for value in values[name]))
+        cells.append("" if name == "plain" else f"{difference:+{form}} ± {half:{form}}")
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_rows_of_the_three_ways_to_train_are_their_records():
+    lines = SPEED.splitlines()
+    for name, label in WAYS.items():
+        found = {(r["setup"], r["batch_size"], r["epochs"], r["data"]) for r in records(name)}
+        assert found == {("1xcpu", 128, 10, "mnist")}
+        assert evidence(name, label) in lines
+
+
+def test_the_minutes_of_the_study_are_those_of_its_runs():
+    seconds = defaultdict(float)
+    for run in read_runs([STUDY / "runs"]):
+        seconds[run.summary["machine"]["precision"]] += run.summary["metrics"]["seconds/fit"]
+    minutes = [round(seconds[precision] / 60) for precision in ("bf16-mixed", "32-true")]
+    assert f"in {minutes[0]} minutes in bf16 and {minutes[1]} in fp32" in STUDIED
+    assert f"takes {minutes[1]} minutes for each seed of `1xcpu`" in STUDIED
+
+
+def test_the_cost_of_a_second_process_is_that_of_the_step_table():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (STUDY / "report.md")
+        .read_text()
+        .split("## Where a step's time goes")[1]
+        .split("![")[0]
+        .splitlines()
+        if line.startswith("|")
+    ]
+    one, two = (
+        dict(zip(rows[0], row, strict=True)) for row in rows if row[0].endswith("xcpu, bf16") and row[1] == "32"
+    )
+    more = {part: float(two[part]) - float(one[part]) for part in one if part not in ("setup", "batch size")}
+    text = " ".join(SPEED.split())
+    assert f"a step takes {float(two['a step']):.1f} ms instead of {float(one['a step']):.1f}" in text
+    assert (
+        f"{more['exchange']:.1f} ms more is the exchange of 4.8 MB of gradients, {more['backward']:.1f} the backward pass, "
+        f"which DDP's hooks and copies are part of, {more['trainer']:.1f} the trainer, {more['forward']:.1f} the forward "
+        f"pass and {more['optimizer']:.1f} Adadelta"
+    ) in text
+
+
+def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
+    runs = read_runs([STUDY / "runs"])
+    write(tmp_path, runs)
+    assert (tmp_path / "results.csv").read_text() == (STUDY / "results.csv").read_text()
+    # One line tells the command.
+    ours, committed = (
+        [line for line in (folder / "report.md").read_text().splitlines() if not line.startswith("- Made by")]
+        for folder in (tmp_path, STUDY)
+    )
+    assert ours == committed
+    assert "summary" in (STUDY / "report.html").read_text()
+    for name in FIGURES.keys() - {"networks"}:
+        assert (STUDY / f"{name}.svg").exists() and (STUDY / f"{name}.png").exists()
+    assert {(run.summary["data"], run.summary["epochs"]) for run in runs} == {("mnist", 10)}
+
+
+def test_the_committed_report_is_short():
+    shown = re.sub(r"<details>.*?</details>", "", (STUDY / "report.md").read_text(), flags=re.DOTALL)
+    words = re.findall(r"[A-Za-z]{2,}", shown)
+    assert 800 < len(words) < 1500
+
+
+def test_the_tables_are_those_of_the_report():
+    tables = STUDIED.split("<!-- tables: from the report below -->")[1].split("<!-- end of tables -->")[0]
+    rows = [line for line in tables.splitlines() if line.startswith("|")]
+    report = (STUDY / "report.md").read_text()
+    main = report.split("## Table I.")[1].split("## What the paper claims")[0]
+    assert rows == [line for line in main.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 * (2 + 7)
