@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from test_fit import results, same_weights
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.data import Digits
 from mnist_lightning.errors import SettingError
+from mnist_lightning.report.columns import labelled
+from mnist_lightning.report.runs import read_runs
 
 RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
 ONE = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
@@ -49,6 +52,9 @@ def test_python_leaves_the_run_that_fit_leaves(command, capsys):
     assert shape(summaries[0]) == shape(summaries[1])
     assert summaries[1]["command"].startswith("python ")
     assert capsys.readouterr().out.count("Training time") == 2
+    # They stand in one column of a report, though the config of the one names fewer settings.
+    labels = [re.sub(r", machine \d", "", label) for label, _, _ in labelled(read_runs([Path("logs")]))]
+    assert labels == ["1xcpu", "1xcpu"]
     # Its config makes the same run on the command line.
     assert command("fit", "--config", called / "config.yaml") == 0
     assert same_weights(RUNS / "version_2", called)

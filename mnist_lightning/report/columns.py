@@ -11,6 +11,7 @@ import pandas as pd
 from mnist_lightning import paper
 from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.report.runs import OURS, Run
+from mnist_lightning.runs.identity import UNSET
 
 IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine, beside its calibrated rate
 APART = 1.10  # rates further apart than this are those of two machines, whatever they are called
@@ -152,7 +153,7 @@ def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
     ]
     found = []
     for run in runs:
-        parts = {name: _part(name, settings[run].get(name)) for name in differing}
+        parts = {name: _part(name, _value(name, settings[run])) for name in differing if name in settings[run]}
         network = [part for name, part in parts.items() if part and _of_network(name)]
         other = [part for name, part in parts.items() if part and not _of_network(name)]
         found.append((", ".join([run.summary["setup"], *other, *network]), ", ".join(network), run))
@@ -178,8 +179,14 @@ def _differs(name: str, settings: Mapping[Run, Mapping[str, Any]]) -> bool:
     for run, each in settings.items():
         # Values that follow from the setup or from the network are compared only within one setup or network.
         of = run.summary["setup"] if name in OF_A_SETUP else run.network if name.startswith("model.") else None
-        found[of].add(json.dumps(each.get(name)))
+        if name in each:  # the config of a run from Python has only what a Trainer can be asked for
+            found[of].add(json.dumps(_value(name, each)))
     return any(len(each) > 1 for each in found.values())
+
+
+def _value(name: str, settings: Mapping[str, Any]) -> Any:
+    """A setting of a run, with what Lightning makes of one that is not given."""
+    return UNSET.get(name) if settings[name] is None else settings[name]
 
 
 def _part(name: str, value: Any) -> str:
