@@ -27,6 +27,7 @@ from mnist_lightning.runs.epochs import WholeEpochs
 from mnist_lightning.runs.folder import RunFolder
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.runs.setups import refuse_copies
+from mnist_lightning.speed.shared_gradients import SharedGradients
 from mnist_lightning.speed.warm_up import WarmUp
 from mnist_lightning.views.board import Board
 from mnist_lightning.views.console import silence_noise
@@ -120,6 +121,7 @@ def callbacks(
         Heartbeat(),  # knows the other processes before anything waits for them
         RunFolder(loggers),  # the folder is there before anything is written to it
         calibration,  # measures the machine before the record tells it, and before the warm-up
+        SharedGradients(),  # before the first step, which is of the warm-up
         warm_up,  # compiles before the clock starts
         neighbours,  # starts after the warm-up, as the clock does
         energy,  # counts what the clock times
