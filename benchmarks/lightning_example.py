@@ -1,13 +1,13 @@
 """Lightning as its examples write it: a module that logs in each step, and a Trainer left as it comes."""
 
 import tempfile
-from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule, Trainer
 from measure import WARM_UP_STEPS, arguments, report
 from paper_network import paper_network
+from stamps import Stamps
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
@@ -27,19 +27,13 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adadelta(self.parameters(), lr=1.0, rho=0.95, eps=1e-7)
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        if batch_idx == WARM_UP_STEPS:
-            self.begin = perf_counter()
-
-    def on_train_epoch_end(self) -> None:
-        self.seconds = perf_counter() - self.begin
-
 
 options = arguments(__doc__)
 train_data = datasets.MNIST(options.data_dir, train=True, transform=transforms.ToTensor())
-subset = Subset(train_data, range((WARM_UP_STEPS + options.steps) * options.batch_size))
+subset = Subset(train_data, range(options.steps * options.batch_size))
 with tempfile.TemporaryDirectory() as folder:
     classifier = Classifier()
-    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder)
+    stamps = Stamps(options.batch_size, skip=WARM_UP_STEPS)
+    trainer = Trainer(max_epochs=-1, accelerator="cpu", default_root_dir=folder, callbacks=[stamps])
     trainer.fit(classifier, DataLoader(subset, batch_size=options.batch_size, shuffle=True))
-report(options, classifier.seconds)
+report(options, stamps.clock)

@@ -1,7 +1,7 @@
 """A plain PyTorch loop as the tutorials write it."""
 
 import torch
-from measure import arguments, time_and_report
+from measure import Clock, arguments, time_and_report
 from paper_network import paper_network
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -15,7 +15,7 @@ loss_function = nn.CrossEntropyLoss()
 optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0, rho=0.95, eps=1e-7)
 
 
-def train(steps: int) -> None:
+def train(steps: int, clock: Clock) -> None:
     subset = Subset(train_data, range(steps * options.batch_size))
     model.train()
     for images, labels in DataLoader(subset, batch_size=options.batch_size, shuffle=True):
@@ -23,6 +23,7 @@ def train(steps: int) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        clock.step()
 
 
 time_and_report(train, options)

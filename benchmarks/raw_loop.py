@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-from measure import arguments, time_and_report
+from measure import Clock, arguments, time_and_report
 
 from mnist_lightning.speed.allocator import keep_freed_memory
 
@@ -26,7 +26,7 @@ model.fused = True
 optimizer = model.configure_optimizers()
 
 
-def train(steps: int) -> None:
+def train(steps: int, clock: Clock) -> None:
     for step, share in zip(range(steps), sampler, strict=False):
         autocast = options.precision == "bf16"
         with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
@@ -34,6 +34,7 @@ def train(steps: int) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        clock.step()
 
 
 time_and_report(train, options)

@@ -2,66 +2,102 @@
 
 import json
 import sys
-from collections import defaultdict
 
 import pytest
 from conftest import PROJECT
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import compare
+import page
+from measure import Clock
+from programs import BATCH_SIZES, KERAS, OURS, PROGRAMS
 
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
-PAGE = (RESULTS / "benchmarks.md").read_text()
+MACHINE = {
+    "cores": 2,
+    "processor": "P",
+    "family": "25",
+    "model": "17",
+    "stepping": "1",
+    "vectors": "avx2",
+    "memory_gib": 8,
+    "python": "3",
+    "torch": "2",
+    "lightning": "2",
+    "commit": "abc",
+    "load_before": 0.1,
+}
+
+
+def line(name: str, number: int, rate: float, windows: list[float], size: int = 32) -> dict:
+    return {"round": number, "program": name, "batch_size": size, "images_per_second": rate, "windows": windows}
 
 
 @pytest.fixture
-def measured():
-    rates = defaultdict(list)
-    for line in map(json.loads, (RESULTS / "benchmarks.jsonl").read_text().splitlines()):
-        if "program" in line:
-            rates[line["program"], line["batch_size"]] = line["images_per_second"]
-    return rates
+def lines():
+    """Two rounds at one batch size: ours at 300 and 100, Keras at 100 and 50, the others at 1."""
+    rates = dict.fromkeys(PROGRAMS, (1.0, 1.0)) | {OURS: (300.0, 100.0), KERAS[0]: (100.0, 50.0)}
+    runs = [line(name, n + 1, pair[n], [pair[n]] * 20) for name, pair in rates.items() for n in (0, 1)]
+    limits = [{"round": 1, "limit": precision, "gflops": 200.0} for precision in ("fp32", "bf16")]
+    return [{"machine": MACHINE, "images": 60000}, *limits, *runs]
 
 
-def test_medians_spreads_and_ratios():
-    rates = defaultdict(lambda: [1.0])
-    for size in compare.BATCH_SIZES:
-        rates[compare.OURS, size] = [300.0, 100.0, 200.0]
-        rates[compare.KERAS, size] = [80.0, 160.0, 100.0]
-    assert compare.spreads(rates, compare.OURS) == ["200 (100–300)"] * 4
-    assert compare.ratios(rates, compare.OURS, compare.KERAS, "best") == [
-        "this project / Keras (its fastest run)",
-        *["1.25"] * 4,
-    ]
-    assert compare.ratios(rates, compare.OURS, compare.KERAS, "median") == [
-        "this project / Keras",
-        *["2.00"] * 4,
-    ]
-    assert compare.table(["a", "b"], [["c", "1"]]) == "| a | b |\n| --- | ---: |\n| c | 1 |"
+def test_a_page_has_medians_ranges_and_ratios_of_the_same_round(lines):
+    text = page.page(lines)
+    assert f"| {OURS} | 200 (100–300) |" in text
+    assert f"| {OURS} / {KERAS[0]} | 2.50 (2.00–3.00) |" in text
+    assert "AMD" not in text and "2 cores of an P (family 25, model 17, stepping 1; avx2)" in text
+    assert "`fit` comes to 7% of the machine's rate in fp32" in text  # 200 images of 71.6 MFLOP in 200 GFLOP/s
 
 
-def test_the_committed_page_is_made_from_the_committed_measurements(measured):
-    lines = PAGE.splitlines()
-    for name in compare.PROGRAMS:
-        assert f"| {' | '.join([name, *compare.spreads(measured, name)])} |" in lines
-    for row in compare.RATIOS:
-        assert f"| {' | '.join(compare.ratios(measured, *row))} |" in lines
+def test_a_run_whose_speed_comes_in_steps_is_marked(lines):
+    for run in lines:
+        if (run.get("program"), run.get("round")) == (OURS, 1):
+            run["windows"] = [100.0] * 10 + [200.0] * 10
+    text = page.page(lines)
+    assert f"| {OURS} | 200 (100–300) !1 |" in text
+    assert f"| {KERAS[0]} | 75 (50–100) |" in text
+    assert not page.is_uneven([100.0] * 19 + [50.0])  # one disturbed window of twenty
 
 
-def test_the_readme_quotes_the_page():
-    speed = (PROJECT / "docs" / "speed.md").read_text()
-    rows = [line for line in speed.splitlines() if line.startswith("| this project")]
-    assert len(rows) == len(compare.RATIOS)
-    assert all(row in PAGE.splitlines() for row in rows)
+def test_a_clock_gives_the_whole_and_each_window():
+    clock = Clock()
+    # Two epochs of three steps; the time between them is not counted.
+    clock.epochs = [[0.0, 1.0, 2.0, 4.0], [10.0, 11.0, 12.0, 13.0]]
+    found = clock.line(batch_size=6000)
+    assert found["images_per_second"] == round(6 * 6000 / 7, 1)
+    assert found["windows"] == [6000.0, 6000.0, 3000.0, 6000.0, 6000.0, 6000.0]
+    # Windows of two steps; the third step of each epoch fills none.
+    assert clock.line(batch_size=3000)["windows"] == [3000.0, 3000.0]
 
 
-def test_a_busy_machine_and_a_missing_keras_are_refused(monkeypatch, capsys, tmp_path):
+def test_a_busy_machine_a_missing_keras_and_changed_code_are_refused(monkeypatch, capsys, tmp_path):
     arguments = ["compare.py", f"--output={tmp_path}/out", f"--keras_python={sys.executable}"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(compare.os, "getloadavg", lambda: (1.5, 1.0, 1.0))
     assert compare.main() == 2
     assert "load 1.50" in capsys.readouterr().err
+    monkeypatch.setattr(compare.os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+    monkeypatch.setattr(compare, "describe", lambda load: {"commit": "abc+"})
+    assert compare.main() == 2
+    assert "the code differs from its commit" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", [*arguments[:2], "--keras_python=nowhere"])
     assert compare.main() == 2
     assert "keras_python nowhere is not there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_page_is_made_from_the_committed_measurements():
+    text = (RESULTS / "benchmarks.md").read_text()
+    for measured in map(json.loads, (RESULTS / "benchmarks.jsonl").read_text().splitlines()):
+        if "program" in measured:
+            (row,) = (line for line in text.splitlines() if line.startswith(f"| {measured['program']} | "))
+            place = BATCH_SIZES.index(measured["batch_size"]) + 2
+            assert row.split(" | ")[place - 1].removesuffix(" |") == page.spread(measured["images_per_second"])
+
+
+def test_the_docs_quote_the_page():
+    text = (RESULTS / "benchmarks.md").read_text()
+    rows = [line for line in (PROJECT / "docs" / "speed.md").read_text().splitlines() if line.startswith("| this proj")]
+    assert len(rows) == 9
+    assert all(row in text.splitlines() for row in rows)
