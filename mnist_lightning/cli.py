@@ -62,7 +62,6 @@ class MNISTCLI(LightningCLI):
         self.setup_name = settle(config, str(self.subcommand))
         # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
-
         # The saved config makes a new run: it names no checkpoint and no version.
         self.saved = config.clone()
         self.saved.ckpt_path = None
@@ -129,17 +128,18 @@ class MNISTCLI(LightningCLI):
     test = partialmethod(evaluate, "test")
 
 
-def main(about: str = "", model: type = MNISTClassifier, data: type = MNISTDataModule) -> int:
+def main(about: str = "", model: type = MNISTClassifier, data: type = MNISTDataModule, kind: type = MNISTCLI) -> int:
     """Runs a command of the Trainer. Returns 0.
 
     Args:
         about: What the command does, for its help.
         model: The class that the settings under `model` make; it takes a `seed`.
         data: The class that the settings under `data` make; it takes a `seed` and a `batch_size`.
+        kind: What reads the command line and runs it.
     """
     silence_noise()
     parsers = {"prog": shlex.join(PROGRAM), "exit_on_error": False, "allow_abbrev": False}
-    MNISTCLI(
+    kind(
         model,
         data,
         trainer_defaults={**experiment.TRAINER, "logger": TENSORBOARD},

@@ -36,6 +36,10 @@ COMMANDS = {
     ),
 }
 
+REHEARSE = Command("what a fit would run", "mnist_lightning.study.rehearsal")  # a study asks it about its cells
+ALL = {**COMMANDS, "rehearse": REHEARSE}
+OF_THE_TRAINER = ("mnist_lightning.cli", REHEARSE.module)  # they take classes
+
 
 def usage() -> str:
     """The help page, one line a command."""
@@ -77,7 +81,7 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
     if name == "--version":
         print(f"mnist-lightning {metadata.version('mnist-lightning')}")
         return 0
-    if name not in COMMANDS:
+    if name not in ALL:
         print(usage(), file=sys.stderr)
         reason = f"{name!r} is not a command" if name else "a command is needed"
         print(f"error: {reason}; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
@@ -87,12 +91,12 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
     stop_on_signals(starting=True)
     watch_signals()
     end_with_parent()
-    module = COMMANDS[name].module
+    module = ALL[name].module
     try:
-        if module == "mnist_lightning.cli":
+        if module in OF_THE_TRAINER:
             refuse_bad_environment()  # before Lightning is imported, which reads it
         run = import_module(module).main
-        code = run(**own, about=COMMANDS[name].help) if module == "mnist_lightning.cli" else run()
+        code = run(**own, about=ALL[name].help) if module in OF_THE_TRAINER else run()
         sys.stdout.flush()
         return code
     except Stopped as stop:

@@ -1,8 +1,11 @@
 """`study`: which cells run, in which order, and what becomes of those that were interrupted or fail."""
 
+import contextlib
+import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from mnist_lightning.durability.signals import Stopped
 from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.paper import BATCH_SIZES
+from mnist_lightning.study import checks, rehearsal
 from mnist_lightning.study import command as study
 from mnist_lightning.study.cells import Cell, grid
 from mnist_lightning.study.checks import refuse_changed, without_hardware
@@ -40,25 +44,52 @@ run.mkdir(parents=True, exist_ok=True)
 there = [int(name.name.split("_")[1]) for name in run.glob("version_*")]
 run = run / f"version_{{max(there, default=-1) + 1}}"
 run.mkdir()
-metrics = {{"seconds/fit": 60.0, "seconds/warm_up": 0.0, "val/accuracy": 0.99, "val/loss": 0.03}}
-machine = {{"precision": "32-true", "cores": 2}}
 others = float(pathlib.Path("others").read_text()) if pathlib.Path("others").exists() else 0.0
 neighbours = {{"own_cores": 2.0, "other_cores": others, "stolen_cores": 0.0}}
-summary = {{"metrics": metrics, "machine": machine, "neighbours": neighbours}}
-(run / "summary.json").write_text(json.dumps(summary))
+(run / "summary.json").write_text(json.dumps({{**json.loads({summary!r}), "neighbours": neighbours}}))
 """
+SUMMARY = {
+    "setup": "1xcpu",
+    "batch_size": 32,
+    "seed": 0,
+    "data": "mnist",
+    "train_images": 60_000,
+    "parameters": 1_199_882,
+    "machine": {"precision": "32-true", "cores": 2},
+    "epochs": 1,
+    "steps": 1875,
+    "metrics": {"seconds/fit": 60.0, "seconds/warm_up": 0.0, "val/accuracy": 0.99, "val/loss": 0.03},
+    "median": {"images_per_second": 1000.0},
+    "by_epoch": {"seconds/epoch": [60.0], "val/accuracy": [0.99]},
+}
 
 
 @pytest.fixture
 def fake_fit(tmp_path, monkeypatch):
     script = tmp_path / "python"
-    script.write_text(FIT.format(python=sys.executable))
+    script.write_text(FIT.format(python=sys.executable, summary=json.dumps(SUMMARY)))
     script.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(study, "busy_cores", lambda: 0.0)
     monkeypatch.setattr(study, "refuse_changed", lambda finished: None)
+    monkeypatch.setattr(study, "rehearse", lambda cells, missing: None)
     return lambda: Path("ran").read_text().splitlines() if Path("ran").exists() else []
+
+
+@pytest.fixture
+def asked_here(monkeypatch):
+    """Cells are asked about in this process, where torch is there already."""
+
+    def answers(lines: str, count: int) -> list[dict]:
+        said = io.StringIO()
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(said):
+            patch.setattr(sys, "argv", ["mnist-lightning", "rehearse"])
+            patch.setattr(sys, "stdin", io.StringIO(lines))
+            assert rehearsal.main("") == 0
+        return [json.loads(line) for line in said.getvalue().splitlines()]
+
+    monkeypatch.setattr(checks, "_answers", answers)
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -66,7 +97,7 @@ def run(monkeypatch, *arguments) -> int:
     return told(study.main)
 
 
-def test_dry_run_prints_the_commands_of_the_papers_grid(monkeypatch, capsys, tmp_path):
+def test_dry_run_prints_the_commands_of_the_papers_grid(asked_here, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(PROJECT)
     assert run(monkeypatch, "--config", "configs/paper.yaml", "--dry_run", "--logs", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -79,7 +110,7 @@ def test_dry_run_prints_the_commands_of_the_papers_grid(monkeypatch, capsys, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_any_setting_can_be_an_axis(monkeypatch, capsys):
+def test_any_setting_can_be_an_axis(asked_here, monkeypatch, capsys):
     monkeypatch.chdir(PROJECT)
     assert run(monkeypatch, "--config", "configs/architecture.yaml", "--dry_run") == 0
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
@@ -193,16 +224,90 @@ def test_the_shipped_grids_are_made_of_what_is_there():
         (['--axes={"model.hidden": [3]}', '--fit={"model.hidden": 4}'], "model.hidden is in axes and in fit"),
         (['--fit={"data.source": "auto"}'], "data.source is auto"),
         (["--sed=3"], "--sed"),
+        ([f"--setups=[{CONFIGS}/1xcpu.yaml, ./1xcpu.yaml]"], "setups names two files of 1xcpu"),
+        (["--setups=[empty/1xcpu.yaml]"], "setups names empty/1xcpu.yaml is empty"),
+        (["--setups=[list/1xcpu.yaml]"], "setups names list/1xcpu.yaml holds a list"),
+        (["--setups=[garbage/1xcpu.yaml]"], "setups names garbage/1xcpu.yaml is no text"),
+        (["--logs=empty/1xcpu.yaml"], "logs is empty/1xcpu.yaml, but empty/1xcpu.yaml is no folder"),
+        (["--logs=empty/1xcpu.yaml/logs"], "but empty/1xcpu.yaml is no folder"),
+        (["--repeats=1000000000000"], "The grid has 7,000,000,000,000 cells, more than 100,000"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
     ],
 )
 def test_bad_arguments_are_one_sentence(monkeypatch, capsys, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
+    for name, content in {"empty": b"# nothing", "list": b"[1]", "garbage": b"\xff\xfe"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1xcpu.yaml").write_bytes(content)
+    shutil.copy(CONFIGS / "1xcpu.yaml", tmp_path)
     good = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]"]
     assert run(monkeypatch, *good, *arguments) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and said.startswith("error: ")
+    assert sorted(os.listdir()) == ["1xcpu.yaml", "empty", "garbage", "list"]
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]])
+@pytest.mark.parametrize(
+    ("setup", "arguments", "words"),
+    [
+        ("devices: 2", [], "setups names 1xcpu.yaml, which trains 2xcpu: call the file so, or change its settings"),
+        ("max_epochs: 1", ['--fit={"trainer.logger": "CSVLogger"}'], None),
+        (
+            "max_epochs: 1",
+            ['--fit={"trainer.logger": false}'],
+            "cannot run. trainer.logger is {save_dir: 'logs/x'}: give",
+        ),
+        ("max_epochs: 1", ['--fit={"trainer.logger.init_args.name": "x"}'], "would write to logs/x/x, but"),
+        ("max_epochs: 1", ['--axes={"trainer.logger.init_args.version": [1, 2]}'], "leave trainer.logger out"),
+        ("max_epochs: 1", ['--axes={"model.hiden": [3]}'], "did you mean --model.hidden?"),
+        ("max_epochs: 1", ['--axes={"model.hidden": [3, many]}'], "model.hidden is many: give a whole number"),
+        ("max_epochs: 1", ['--axes={"model.hidden": [3, 0]}'], "model.hidden is 0: give a positive number"),
+        ("max_epoch: 1", [], "unrecognized arguments: --trainer.max_epoch"),
+    ],
+)
+def test_what_cells_would_run_is_asked_before_the_first(
+    asked_here, monkeypatch, capsys, tmp_path, setup, arguments, words, dry
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "_run_all", lambda cells, missing, retries: 0)
+    Path("1xcpu.yaml").write_text(f"trainer: {{accelerator: cpu, {setup}}}")
+    code = run(monkeypatch, "--name=x", "--setups=[1xcpu.yaml]", "--batch_sizes=[32]", *arguments, *dry)
+    said = capsys.readouterr().err
+    if words is None:
+        assert (code, said) == (0, "")
+    else:
+        assert code == 2 and words in said and said.count("\n") == 1 and said.startswith("error: ")
+        assert os.listdir() == ["1xcpu.yaml"]
+
+
+def test_a_batch_that_a_setup_cannot_share_is_told_before_the_first_cell(monkeypatch, capsys, tmp_path):
+    """With a process that is asked."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [f"--setups=[{CONFIGS}/1xcpu.yaml, {CONFIGS}/2xcpu.yaml]", "--batch_sizes=[32, 33]"]
+    assert run(monkeypatch, "--name=x", *arguments) == 2
+    assert "batch_sizes has 33, which cannot be shared by the 2 devices of 2xcpu" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"{}", "setup is missing"), (b"\xff", "is no text")])
+def test_a_summary_that_is_none_is_told(fake_fit, monkeypatch, capsys, content, words):
+    arguments = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]"]
+    assert run(monkeypatch, *arguments) == 0
+    (summary,) = Path("logs").rglob("summary.json")
+    summary.write_bytes(content)
+    assert run(monkeypatch, *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_recorded_settings_that_are_none_are_told(tmp_path, content):
+    (cell,) = grid(tmp_path, [CONFIGS / "1xcpu.yaml"], [32], [0], {}, {})
+    cell.record()
+    assert cell.recorded()["data.batch_size"] == 32
+    (cell.folder / "settings.json").write_text(content)
+    with pytest.raises(SettingError, match=r"settings\.json holds no settings of a cell"):
+        cell.recorded()
 
 
 def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsys):
@@ -267,7 +372,7 @@ def test_setups_without_their_hardware_are_skipped_once(fake_fit, monkeypatch, c
 
 
 def test_a_study_without_validations_is_told(fake_fit, monkeypatch, capsys):
-    summary = {"metrics": {"seconds/fit": 60.0, "seconds/warm_up": 0.0}, "machine": {"precision": "32-true"}}
+    summary = {**SUMMARY, "metrics": {"seconds/fit": 60.0, "seconds/warm_up": 0.0}}
     monkeypatch.setattr(Cell, "summary", lambda cell: summary)
     config = ["--setups", f"[{CONFIGS / '1xcpu.yaml'}]", "--batch_sizes=[32]"]
     assert run(monkeypatch, "--name=blind", *config) == 0

@@ -24,7 +24,9 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], settings: ArgumentPa
     refuse_bad_configs(arguments)
     with caused_by(lambda error: words.of_the_parser(error, flat((settings or parser).get_defaults().as_dict()))):
         config = parser.parse_args(list(arguments))
-    given = config[config.subcommand] if settings else config
+        given = config[config.subcommand] if settings else config
+        # Parsing takes null for a setting that is not given.
+        (settings or parser).validate(given, skip_unset=False, skip_required=True)
     for option, value in options(arguments):
         if (
             not AS_WRITTEN.fullmatch(value)

@@ -15,7 +15,10 @@ LARGEST = 1 << 20  # bytes; a run's whole config.yaml has 5,000
 MOST = 100_000  # nodes, with each alias in full
 GROUPS = ("trainer", "model", "data", "checkpoint", "predictions")  # each may be named as a file, too
 LINKED = ("model.seed", "data.seed")  # seed_everything sets them
+LONGEST_NAME = 300  # characters of a file's name in an error
 AS_WRITTEN = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)")  # other whole numbers are octal or of base 60
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def refuse_bad_configs(arguments: Sequence[str]) -> None:
@@ -31,32 +34,67 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
         _refuse_device(option, value)
         if option in ("config", "c"):
             # A YAML mapping may also stand on the command line itself.
-            inline = value.lstrip().startswith("{")
-            _refuse_bad_settings(f"config {value[:60]}", value if inline else _text(value))
+            if value.lstrip().startswith("{"):
+                parse_settings(f"config {value[:60]}", value)
+            else:
+                read_settings(value, "config ")
         elif option in GROUPS and Path(value).is_file():
-            _refuse_bad_settings(f"{option} {value}", _text(value))
+            read_settings(value, f"{option} ")
 
 
-def _text(name: str) -> str:
+def read_settings(name: str | Path, option: str = "") -> dict[str, Any]:
+    """The settings that a file holds.
+
+    Args:
+        name: Of the file.
+        option: What names it, for the error.
+
+    Raises:
+        SettingError: If it holds none.
+    """
+    return parse_settings(f"{option}{name}", text_of(name, option))
+
+
+def text_of(name: str | Path, option: str = "", largest: int = LARGEST) -> str:
+    """The text of a regular file.
+
+    Args:
+        name: Of the file.
+        option: What names it, for the error.
+        largest: Bytes that it may have.
+
+    Raises:
+        SettingError: If it is none, or has more bytes.
+    """
+    what = f"{option}{name}" if len(str(name)) < LONGEST_NAME else f"{option}{str(name)[:60]}"
     try:
         status = Path(name).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise SettingError(f"config {name} is no file: name a file of settings.")
-        if status.st_size > LARGEST:
-            raise SettingError(f"config {name} has {status.st_size:,} bytes: name a file of settings.")
+            raise SettingError(f"{what} is no file: name one.")
+        if status.st_size > largest:
+            raise SettingError(f"{what} has {status.st_size:,} bytes, more than {largest:,}: name another file.")
         return Path(name).read_text(encoding="utf-8")
     except OSError as error:
-        raise SettingError(f"config {name[:60]} cannot be read ({error.strerror}): name another file.") from error
+        raise SettingError(f"{what} cannot be read ({error.strerror}): name another file.") from error
     except UnicodeDecodeError as error:
-        raise SettingError(f"config {name} is no YAML (it is no text): mend it.") from error
+        raise SettingError(f"{what} is no text: name another file.") from error
 
 
-def _refuse_bad_settings(what: str, text: str) -> None:
+def parse_settings(what: str, text: str) -> dict[str, Any]:
+    """The settings that a YAML text holds.
+
+    Args:
+        what: The text in words, for the error.
+        text: The text.
+
+    Raises:
+        SettingError: If it holds none, or what it says is read in another way than it looks.
+    """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
         if _size(node, {}, what) > MOST:
             raise SettingError(f"{what} grows to more than {MOST:,} values by its aliases: write them out.")
-        settings = yaml.safe_load(text)
+        settings = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
@@ -81,6 +119,7 @@ def _refuse_bad_settings(what: str, text: str) -> None:
         _refuse_device(name, str(value))
         if name in LINKED:
             raise SettingError(f"{what} sets {name}, which seed_everything sets: leave it out.")
+    return settings
 
 
 def _size(node: yaml.Node | None, known: dict[yaml.Node, int], what: str) -> int:

@@ -15,6 +15,7 @@ EXPECTED = re.compile(
 )
 UNKNOWN = re.compile(r"unrecognized arguments: (.*)|does not accept option '([^']*)'", re.DOTALL)
 VALUE = re.compile(r"(?:Got|Given) value: (.*)")
+NESTED = re.compile(r"NestedArg\(key='(\w+)', val=(.*)\)")  # a setting of a class, where no class is
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -43,7 +44,7 @@ def of_the_parser(error: Exception, names: Iterable[str]) -> str:
         error: Of the parser, or of a library that it asked.
         names: Of all settings.
     """
-    text = str(error)
+    text = NESTED.sub(r"{\1: \2}", str(error))
     key = KEY.search(text)
     name = key[1] or key[2] if key else "a setting"
     if unknown := UNKNOWN.search(text):
@@ -88,14 +89,14 @@ def short(text: object) -> str:
 
 
 def _unknown(arguments: str, names: Iterable[str]) -> str:
-    option = arguments.split()[0].partition("=")[0]
+    option = next(iter(arguments.split()), "").partition("=")[0]
     name = option.lstrip("-")
     if name in REMEDIES:
         return f"{option} is no setting: {REMEDIES[name]}."
     names = list(names)
     near = [each for each in names if each.partition(".")[2] == name] or difflib.get_close_matches(name, names, 1)
     remedy = f"did you mean --{near[0]}?" if near and option.startswith("-") else "see --help for the settings."
-    return f"unrecognized arguments: {short(arguments)}: {remedy}"
+    return f"unrecognized arguments: {short(arguments) or repr(arguments)}: {remedy}"
 
 
 def _first_sentence(text: str) -> str:

@@ -1,27 +1,29 @@
 """The finished runs in folders of logs, and what each measured."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.disturbance import rate
-from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.parsing.config_file import flat, read_settings
 from mnist_lightning.runs.identity import NOT_THE_RUN, SETUP
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
+from mnist_lightning.runs.shapes import Number, misfits
+from mnist_lightning.runs.summary import read_summary
 
 # Settings that make no column of the report: they are a run's row, its seed, its setup or its place.
 NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *NOT_THE_RUN)
 MACHINE = ("threads", "gpu")  # of a setup; the rest of the machine is compared by its rate, too
 OURS = "MNISTClassifier"  # the network of runs that do not name theirs
 TESTED = 10_000  # test images, by which errors are counted
+SIZE = Number(above=0, most=1e6, whole=True)
+# The paper's network is drawn, and its cost is computed, from these.
+MODEL = {"channels?": [SIZE], "kernel_size?": SIZE, "pool_size?": SIZE, "hidden?": SIZE, "dropout?": [Number()]}
 TARGET = 0.99  # accuracy; the report tells when it is first reached
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +89,10 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """The finished runs in and under folders, the oldest first.
+    """The finished runs in and under folders, the oldest first. What cannot be read is named and left out.
 
     Raises:
-        SettingError: If a folder is not there, a run cannot be read, or there is no finished run.
+        SettingError: If a folder is not there, or holds no finished run that can be read.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
@@ -100,9 +102,20 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         if folder.absolute().name.startswith("version_"):  # a run's own
             finished += folder.glob(SUMMARY)
         found |= {path.resolve(): path for path in finished}  # a folder may be named twice
-    if not found:
-        raise SettingError(f"logs holds no finished run ({SUMMARY}): run fit or study first, or ask for --paper.")
-    return [_read(path) for path in sorted(found.values(), key=lambda path: (path.stat().st_mtime, path))]
+    runs, unreadable = [], []
+    for path in sorted(found.values(), key=lambda path: (path.stat().st_mtime, path)):
+        try:
+            runs.append(_read(path.parent))
+        except SettingError as error:
+            unreadable.append(str(error))
+    if not runs:
+        reason = (
+            unreadable[0] if unreadable else f"There is none ({SUMMARY}): run fit or study first, or ask for --paper."
+        )
+        raise SettingError(f"logs holds no finished run. {reason}")
+    for reason in unreadable:
+        print(f"left out  {reason}", file=sys.stderr)
+    return runs
 
 
 def mflop(settings: Mapping[str, Any]) -> float | None:
@@ -121,18 +134,24 @@ def mflop(settings: Mapping[str, Any]) -> float | None:
     return 2 * (2 * conv1 + 3 * rest) / 1e6
 
 
-def _read(path: Path) -> Run:
-    try:
-        summary = json.loads(path.read_text())
-        config = yaml.load(path.with_name(CONFIG).read_text(), Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SettingError(f"logs holds {path.parent}, which cannot be read ({error}): remove it.") from error
+def _read(folder: Path) -> Run:
+    summary, config = read_summary(folder), read_settings(folder / CONFIG)
+    network = summary.get("network", OURS)
+    problem = next(misfits(config, {"model?": MODEL if network == OURS else {}}), None)
     settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
-    settings["network"] = summary.get("network", OURS)
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:  # a date or a set, which YAML has
+        problem = str(error)
+    if problem is not None:
+        raise SettingError(
+            f"{folder / CONFIG} holds no settings of a run ({problem}): remove the run, or mend the file."
+        )
+    settings["network"] = network
     settings["trainer.precision"] = summary["machine"]["precision"]
     settings["trainer.max_epochs"] = summary["epochs"]
     settings["data.source"] = summary["data"]
     for part in MACHINE:
         if summary["machine"].get(part):
             settings[f"machine.{part}"] = summary["machine"][part]
-    return Run(path.parent, summary, settings)
+    return Run(folder, summary, settings)

@@ -19,6 +19,7 @@ from mnist_lightning.report.reproduction import alone
 from mnist_lightning.report.runs import OURS, Run
 from mnist_lightning.report.two_devices import predicted
 from mnist_lightning.runs.program import command
+from mnist_lightning.views.spreadsheet import harmless
 
 CURVES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 FIGURES = {
@@ -35,7 +36,9 @@ FIGURES = {
 def write(out: Path, runs: Sequence[Run]) -> None:
     """Writes everything into a folder."""
     found = make_page(runs)
-    found.table.to_csv(out / "results.csv", index=False)
+    texts = found.table.select_dtypes(exclude=["number", "bool"]).columns
+    table = found.table.assign(**{name: found.table[name].map(harmless) for name in texts})
+    table.to_csv(out / "results.csv", index=False)
     drawn = _draw(out, found)
     templates = Environment(
         loader=PackageLoader("mnist_lightning.report", "."),

@@ -18,7 +18,7 @@ from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
 from mnist_lightning.runs.folder import is_rehearsal, run_folder
 from mnist_lightning.runs.from_python import callbacks_of_the_user
-from mnist_lightning.runs.layout import CONFIG
+from mnist_lightning.runs.layout import CONFIG, SUMMARY
 from mnist_lightning.runs.program import command_line
 from mnist_lightning.runs.setups import refuse_other_setup, setup_name
 from mnist_lightning.runs.summary import closing_table, read_summary, write_summary
@@ -90,7 +90,7 @@ class RunRecord(Callback):
             return
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.
-        summary = read_summary(run) if run is not None else None
+        summary = read_summary(run) if run is not None and (run / SUMMARY).exists() else None
         if summary is None or summary["epochs"] != trainer.current_epoch:
             summary = self.summary()
             if run is not None:

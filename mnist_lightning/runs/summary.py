@@ -2,13 +2,64 @@
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.disturbance import disturbances
+from mnist_lightning.parsing.config_file import text_of
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 from mnist_lightning.runs.program import command
+from mnist_lightning.runs.shapes import Number, OrNone, misfits
+
+LARGEST = 64 << 20  # bytes; of ten thousand epochs there are 1.5 million
+NUMBER, SHARE, POSITIVE, COUNT = Number(), Number(above=-1e-9, most=1), Number(above=0), Number(above=0, whole=True)
+RATES = {"*": NUMBER}
+SHAPE = {
+    "setup": re.compile(r"[1-9][0-9]{0,5}x(cpu|gpu|mps)"),
+    "batch_size": COUNT,
+    "seed": Number(above=-1, most=2**32 - 1, whole=True),
+    "network?": str,
+    "data": str,
+    "train_images": COUNT,
+    "test_images?": COUNT,
+    "parameters": COUNT,
+    "machine": {
+        "precision": str,
+        "processor?": str,
+        "cores?": POSITIVE,
+        "threads?": COUNT,
+        "gpu?": OrNone(str),
+        "commit?": OrNone(str),
+        "code?": OrNone(str),
+        "*": str | int | float | None,
+    },
+    "calibration?": {"before?": RATES, "after?": RATES},
+    "neighbours?": {"*": NUMBER},
+    "joules?": OrNone(NUMBER),
+    "command?": str,
+    "resumed?": bool,
+    "epochs": COUNT,
+    "steps": COUNT,
+    "metrics": {
+        "seconds/fit": POSITIVE,
+        "seconds/warm_up": NUMBER,
+        "val/loss?": POSITIVE,
+        "val/accuracy?": SHARE,
+        "*": NUMBER,
+    },
+    "median": {"images_per_second": POSITIVE, "*": NUMBER},
+    "by_epoch": {
+        "seconds/epoch": [NUMBER],
+        "seconds/train_epoch?": [NUMBER],
+        "seconds/val_epoch?": [NUMBER],
+        "val/accuracy": [OrNone(SHARE)],
+        "*": [OrNone(NUMBER)],
+    },
+    "step_seconds?": {"*": NUMBER},
+}
 
 
 def write_summary(run: Path, summary: dict[str, Any]) -> None:
@@ -18,10 +69,25 @@ def write_summary(run: Path, summary: dict[str, Any]) -> None:
     os.replace(part, run / SUMMARY)
 
 
-def read_summary(run: Path) -> dict[str, Any] | None:
-    """The summary of a run, or None if the run has not finished."""
+def read_summary(run: Path) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+        SettingError: If the file is none.
+    """
     path = run / SUMMARY
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        summary = json.loads(text_of(path, largest=LARGEST))
+    except SettingError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"{path} is no JSON ({error}): remove the run, or mend the file.") from error
+    problem = next(misfits(summary, SHAPE), None)
+    if problem is None and any(len(each) != summary["epochs"] for each in summary["by_epoch"].values()):
+        problem = f"by_epoch does not have {summary['epochs']} values of each metric, an epoch one"
+    if problem is not None:
+        raise SettingError(f"{path} is no summary of a run ({problem}): remove the run, or mend the file.")
+    return summary
 
 
 def closing_table(summary: dict[str, Any], run: Path | None) -> str:

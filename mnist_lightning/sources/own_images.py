@@ -53,20 +53,27 @@ def read_images(folder: str) -> OwnImages:
             f"data.images is {folder}, which holds no PNG, JPEG, WebP or BMP file: name the folder that holds the files."
         )
     images, names = [], []
-    skipped = {path.name: "is a folder, and folders in a folder are not read" for path in inside if path.is_dir()}
+    skipped = {
+        _printable(path): "is a folder, and folders in a folder are not read" for path in inside if path.is_dir()
+    }
     for path in files:
         try:
             images.append(as_mnist(_colours(path)))
-            names.append(path.name)
+            names.append(_printable(path))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unknown = isinstance(error, UnidentifiedImageError)
-            skipped[path.name] = "is no picture" if unknown else str(error) or type(error).__name__
+            skipped[_printable(path)] = "is no picture" if unknown else str(error) or type(error).__name__
     if not images:
         name, reason = next(iter(skipped.items()))
         raise SettingError(
             f"data.images is {folder}, of which no file can be read ({name}: {reason}): name another folder."
         )
     return OwnImages(torch.from_numpy(np.stack(images)), names, skipped)
+
+
+def _printable(path: Path) -> str:
+    """A file's name, with a backslash and a number for each byte that is no UTF-8."""
+    return path.name.encode(errors="backslashreplace").decode()
 
 
 def as_mnist(picture: np.ndarray) -> np.ndarray:

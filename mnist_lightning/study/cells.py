@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.errors import caused_by
+from mnist_lightning.parsing.config_file import flat, read_settings, text_of
 from mnist_lightning.runs.layout import SUMMARY, run_name
 from mnist_lightning.runs.program import command
+from mnist_lightning.runs.summary import read_summary
 
 SETTINGS = "settings.json"  # in a cell's folder
 
@@ -72,8 +74,11 @@ class Cell:
 
     @property
     def label(self) -> str:
-        axes = "".join(f", {name} {_plain(value)}" for name, value in self.axes)
-        return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{axes}"
+        return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{self.axes_text}"
+
+    @property
+    def axes_text(self) -> str:
+        return "".join(f", {name} {_plain(value)}" for name, value in self.axes)
 
     def runs(self) -> list[Path]:
         """The folders of the finished runs of it and of equal cells, the first to end first."""
@@ -92,12 +97,16 @@ class Cell:
         return run
 
     def summary(self) -> dict[str, Any]:
-        """The summary of its finished run."""
-        return json.loads((self.finished_run() / SUMMARY).read_text())
+        """The summary of its finished run.
+
+        Raises:
+            SettingError: If the file is none.
+        """
+        return read_summary(self.finished_run())
 
     def settings(self) -> dict[str, Any]:
         """All settings that the cell's command gives, by dotted name: those of the setup's file, and the options."""
-        return {**flat(yaml.safe_load(self.config.read_text()) or {}), **parse_options(self.arguments)}
+        return {**flat(read_settings(self.config)), **parse_options(self.arguments)}
 
     def record(self) -> None:
         """Writes the settings beside the run, so that a later study can see whether they have changed."""
@@ -105,9 +114,19 @@ class Cell:
         (self.folder / SETTINGS).write_text(json.dumps(self.settings(), indent=2) + "\n")
 
     def recorded(self) -> dict[str, Any] | None:
-        """The settings that `record` wrote, if it did."""
+        """The settings that `record` wrote, if it did.
+
+        Raises:
+            SettingError: If the file holds something else.
+        """
         path = self.folder / SETTINGS
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        with caused_by(lambda error: f"{path} holds no settings of a cell ({error}): remove it."):
+            settings = json.loads(text_of(path))
+            if not isinstance(settings, dict):
+                raise TypeError(f"it holds a {type(settings).__name__}")
+        return settings
 
     def disturbed(self) -> int:
         """How many of its runs, and of those of equal cells, were replaced."""

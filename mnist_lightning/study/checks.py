@@ -1,21 +1,25 @@
 """What a study checks before its first cell."""
 
 import contextlib
+import json
+import math
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnist_lightning.errors import SettingError
-from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.parsing.config_file import flat, read_settings
 from mnist_lightning.runs.identity import NOT_THE_RUN
 from mnist_lightning.runs.layout import CONFIG
+from mnist_lightning.runs.program import PROGRAM
 from mnist_lightning.study.cells import Cell, parse_options
+
+MOST_CELLS = 100_000  # a minute each are two months
 
 
 def refuse_bad_arguments(
@@ -25,6 +29,7 @@ def refuse_bad_arguments(
     seeds: Sequence[int],
     axes: dict[str, list[Any]],
     fit: dict[str, Any],
+    repeats: int,
 ) -> None:
     """Makes sure that a study's arguments make a grid.
 
@@ -38,6 +43,9 @@ def refuse_bad_arguments(
             raise SettingError(f"setups names {config}, which is no file: name one such as configs/1xcpu.yaml.")
         if not re.fullmatch(r"\d+x(cpu|gpu|mps)", config.stem):
             raise SettingError(f"setups names {config}: a setup's file is called what runs, such as 2xcpu.yaml.")
+        read_settings(config, "setups names ")
+    if twice := next((stem for stem, count in Counter(path.stem for path in setups).items() if count > 1), None):
+        raise SettingError(f"setups names two files of {twice}, whose runs would be in one folder: name one of them.")
     for argument, values in (("setups", setups), ("batch_sizes", batch_sizes), ("seeds", seeds), *axes.items()):
         if not isinstance(values, list | tuple) or not values:
             raise SettingError(f"{argument} is {values}: give a list of values.")
@@ -52,13 +60,68 @@ def refuse_bad_arguments(
         raise SettingError("data.source is auto, which may be other images tomorrow: give mnist or sample.")
     if both := axes.keys() & fit.keys():
         raise SettingError(f"{min(both)} is in axes and in fit: leave it out of one.")
+    cells = math.prod(map(len, (setups, batch_sizes, seeds, *axes.values()))) * repeats
+    if cells > MOST_CELLS:
+        raise SettingError(f"The grid has {cells:,} cells, more than {MOST_CELLS:,}: name fewer values.")
+
+
+def rehearse(cells: Sequence[Cell], missing: Collection[str]) -> None:
+    """Makes sure that `fit` accepts the cells' settings, and would train each cell's setup in the cell's folder.
+
+    Cells that differ in the seed or the batch size alone are asked about once.
+
+    Args:
+        cells: Of the study.
+        missing: Setups that need more GPUs than there are; their settings are tried on the processor.
+
+    Raises:
+        SettingError: If a cell would not.
+    """
+    asked = list({(cell.config, cell.axes_text): cell for cell in reversed(cells)}.values())
+    if not asked:
+        return
+    there = [[] if cell.config.stem not in missing else ["--trainer.accelerator=cpu"] for cell in asked]
+    lines = [json.dumps([*cell.arguments, *also]) for cell, also in zip(asked, there, strict=True)]
+    answers = _answers("\n".join(lines), len(asked))
+    devices: dict[Path, int] = {}
+    for cell, answer in zip(asked, answers, strict=True):
+        setup, name = str(answer.get("setup")), cell.config.stem
+        if "error" in answer:
+            raise SettingError(f"The cell {cell.label} cannot run. {answer['error']}")
+        if setup != name and (name not in missing or setup.partition("x")[0] != name.partition("x")[0]):
+            raise SettingError(
+                f"setups names {cell.config}, which trains {setup}: call the file so, or change its settings."
+            )
+        found = answer["folder"]
+        if found is None or (name not in missing and Path(found) != cell.folder):
+            raise SettingError(
+                f"The cell {cell.label} would write to {found or 'a folder of its own'}, but the study looks for it in {cell.folder}: "
+                "leave trainer.logger out of fit, axes and the setups."
+            )
+        devices[cell.config] = int(setup.partition("x")[0])
+    for cell in cells:
+        if cell.batch_size % devices[cell.config]:
+            raise SettingError(
+                f"batch_sizes has {cell.batch_size}, which cannot be shared by the {devices[cell.config]} devices of "
+                f"{cell.config.stem}: leave one of the two out."
+            )
+
+
+def _answers(lines: str, count: int) -> list[dict[str, Any]]:
+    command = [sys.executable, *PROGRAM[1:], "rehearse"]
+    asked = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    answers = [line for line in asked.stdout.splitlines() if line.startswith("{")]
+    if asked.returncode or len(answers) != count:
+        said = (asked.stderr.splitlines() or ["it said nothing"])[-1]
+        raise SettingError(f"{PROGRAM[-1]} cannot be asked about the cells ({said}): see that fit works with it.")
+    return [json.loads(line) for line in answers]
 
 
 def without_hardware(setups: list[Path]) -> list[str]:
     """The setups that need more GPUs than there are."""
     needs = {}
     for config in setups:
-        trainer = (yaml.safe_load(config.read_text()) or {}).get("trainer", {})
+        trainer = read_settings(config).get("trainer", {})
         if trainer.get("accelerator") in ("gpu", "cuda", "mps"):
             needs[config.stem] = int(trainer.get("devices", 1))
     if not needs:
@@ -88,7 +151,7 @@ def refuse_changed(finished: Sequence[Cell]) -> None:
 def _changes(cell: Cell) -> Iterator[tuple[str, Any, Any]]:
     """Each setting that differs: its name, its value now, and the value that the finished run had."""
     now, command = cell.settings(), shlex.split(cell.summary()["command"])
-    config = flat(yaml.safe_load((cell.finished_run() / CONFIG).read_text()))
+    config = flat(read_settings(cell.finished_run() / CONFIG))
     by_hand = "fit" not in command or "ckpt_path" in parse_options(command)
     if (before := cell.recorded()) is None:
         # The run is from a command of `--dry_run`, or of an earlier version: what it was given is in its command.

@@ -15,7 +15,7 @@ from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.measure.load import BUSY, busy_cores
 from mnist_lightning.parsing import function_command
 from mnist_lightning.study.cells import Cell, grid
-from mnist_lightning.study.checks import refuse_bad_arguments, refuse_changed, without_hardware
+from mnist_lightning.study.checks import refuse_bad_arguments, refuse_changed, rehearse, without_hardware
 from mnist_lightning.study.running import put_aside, run_again, run_cell
 
 
@@ -58,8 +58,14 @@ def study(
             settings.
     """
     axes, fit = axes or {}, fit or {}
-    refuse_bad_arguments(name, setups, batch_sizes, seeds, axes, fit)
+    refuse_bad_arguments(name, setups, batch_sizes, seeds, axes, fit, repeats)
+    if problem := next(
+        (path for path in (logs / name, *(logs / name).parents) if path.exists() and not path.is_dir()), None
+    ):
+        raise SettingError(f"logs is {logs}, but {problem} is no folder: name another one.")
     cells = list(grid(logs / name, setups, batch_sizes, seeds, axes, fit, shuffle, repeats))
+    missing = without_hardware(setups)
+    rehearse(cells, missing)
     if dry_run:
         for cell in cells:
             if not cell.finished():
@@ -77,11 +83,10 @@ def study(
         }
         given |= {"seeds": list(seeds), "axes": axes, "fit": fit, "shuffle": shuffle, "repeats": int(repeats)}
         (logs / name / "study.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-        return _run_all(cells, retry * repeats)
+        return _run_all(cells, missing, retry * repeats)
 
 
-def _run_all(cells: list[Cell], retries: int) -> int:
-    missing = without_hardware(list(dict.fromkeys(cell.config for cell in cells)))
+def _run_all(cells: list[Cell], missing: list[str], retries: int) -> int:
     for setup in missing:
         print(f"skipped: {setup}, which needs GPUs that this machine does not have")
     cells = [cell for cell in cells if cell.config.stem not in missing]

@@ -18,6 +18,7 @@ from torch import Tensor
 from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
 from mnist_lightning.runs.folder import refuse_unwritable
+from mnist_lightning.views.spreadsheet import harmless
 
 ENLARGED = 3  # times, on the sheet
 COLUMNS = 8  # of the sheet
@@ -28,7 +29,8 @@ TEXT = 12  # pixels
 class PredictionWriter(BasePredictionWriter):
     """Writes the predictions of all devices as one CSV file: index, label, prediction, probability.
 
-    For the user's own pictures (`data.images`) the columns are file, prediction and probability. A PNG file of the same
+    For the user's own pictures (`data.images`) the columns are file, prediction and probability; a name that a spreadsheet
+    would run as a formula has an apostrophe before it. A PNG file of the same
     name then shows each picture as the network saw it, with its name, prediction and probability.
 
     Args:
@@ -60,7 +62,7 @@ class PredictionWriter(BasePredictionWriter):
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*header, "prediction", "probability"])
         for index, label, digit, probability in sorted(rows):
-            which = [index, label] if own is None else [own.names[index]]
+            which = [index, label] if own is None else [harmless(own.names[index])]
             writer.writerow([*which, digit, f"{probability:.6f}"])
         _replace(self.path, text.getvalue().encode())
         if own is not None:
