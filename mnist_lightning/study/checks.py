@@ -77,7 +77,8 @@ def rehearse(cells: Sequence[Cell], missing: Collection[str]) -> None:
     Raises:
         SettingError: If a cell would not.
     """
-    asked = list({(cell.config, cell.axes_text): cell for cell in reversed(cells)}.values())
+    by_size = sorted(cells, key=lambda cell: cell.batch_size, reverse=True)  # of each, the smallest remains
+    asked = list({(cell.config, cell.axes_text): cell for cell in by_size}.values())
     if not asked:
         return
     there = [[] if cell.config.stem not in missing else ["--trainer.accelerator=cpu"] for cell in asked]
