@@ -18,6 +18,7 @@ from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.command_line import blamed_on, parse
 from mnist_lightning.parsing.config_file import flat
 from mnist_lightning.runs import resuming
+from mnist_lightning.runs.checkpoints import read_checkpoint
 from mnist_lightning.runs.loggers import TENSORBOARD, place_loggers
 from mnist_lightning.runs.program import PROGRAM
 from mnist_lightning.runs.settings import add_arguments, explain_checkpoint, seed, settle
@@ -52,7 +53,7 @@ class MNISTCLI(LightningCLI):
         read = partial(parse, parser, settings=own)
         self.config = read(resuming.effective_arguments(sys.argv[1:], read))
         fits, config = self.config.subcommand == "fit", self.config[self.config.subcommand]
-        self.checkpoint = config.ckpt_path and resuming.read_checkpoint(config.ckpt_path, resume=fits)
+        self.checkpoint = config.ckpt_path and read_checkpoint(config.ckpt_path, resume=fits)
         if self.checkpoint:
             given = flat(yaml.safe_load(own.dump(config, skip_link_targets=False, skip_none=False)))
             resuming.refuse_contradictions(self.checkpoint, given, resume=fits)

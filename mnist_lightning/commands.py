@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from importlib import import_module, metadata
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NamedTuple
 
 from mnist_lightning.durability.signals import Stopped, end_with_parent, stop_on_signals, watch_signals
@@ -70,6 +71,8 @@ def main(model: "type[LightningModule] | None" = None, data: "type[LightningData
         The exit code: 0, 1 if a cell of a study failed or for an error that nobody expected, 2 for an error that the
         user can correct, 128 and the signal's number if a signal stopped the command.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no UTF-8, and a console may know no Unicode
     classes = {"model": model, "data": data}
     own = {name: kind for name, kind in classes.items() if kind is not None}
     if own:

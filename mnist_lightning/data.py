@@ -187,10 +187,10 @@ class MNISTDataModule(LightningDataModule):
             SettingError: If the fingerprints differ.
         """
         resuming = self.trainer is None or self.trainer.state.fn == "fit"
-        if resuming and state["fingerprint"] != self.fingerprint:
+        if resuming and state.get("fingerprint") != self.fingerprint:
             raise SettingError(
                 f"data.source {self.source} gives other images (fingerprint {self.fingerprint}) than the checkpoint "
-                f"was trained on ({state['fingerprint']}): resume on the same data."
+                f"was trained on ({state.get('fingerprint')}): resume on the same data."
             )
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:

@@ -18,6 +18,7 @@ OF_SETTINGS = ("MisconfigurationException", "OutOfMemoryError", "DistNetworkErro
 # What callbacks tell the boundary, as attributes of an error.
 KEPT_IN = "run"  # the folder that keeps the traceback
 ALONE = "alone"  # that it comes from this process alone, so that no other one prints it
+LONGEST = 1500  # characters of an error
 PACKAGES = ("mnist-lightning", "torch", "lightning", "jsonargparse", "torchmetrics", "numpy")
 
 
@@ -68,8 +69,13 @@ def tell(error: Exception) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     if _first() or getattr(error, ALONE, False):
-        print(f"error: {words}", file=sys.stderr)
+        print(f"error: {_shortened(words)}", file=sys.stderr)
     return 2 if expected else 1
+
+
+def _shortened(words: str) -> str:
+    """A text without its middle if it is too long to read, as with a setting of thousands of characters."""
+    return words if len(words) <= LONGEST else f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
 
 
 def _first() -> bool:

@@ -22,7 +22,7 @@ import torch
 import yaml
 from conftest import QUICK, spawn, told
 from handmade_runs import make_run
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from mnist_lightning import cli, data
@@ -181,12 +181,17 @@ def document(command: str) -> st.SearchStrategy[bytes]:
     """A config of a command."""
     names = st.sampled_from([*OPTIONS[command], *(EXTRA if command not in ("study", "report") else [])])
     values = {name: fitting(kind).map(understood) for name, kind in OPTIONS[command].items()}
-    pairs = names.flatmap(lambda name: st.tuples(st.just(name), values.get(name, objects) | objects))
-    dumped = st.lists(pairs, max_size=4).map(lambda pairs: yaml.safe_dump(nested(pairs), allow_unicode=True))
+    fits = names.flatmap(lambda name: st.tuples(st.just(name), values.get(name, objects)))
+    pairs = st.sampled_from([fits] * 4 + [st.tuples(names, objects)]).flatmap(lambda drawn: drawn)
+    dumped = st.lists(pairs, min_size=1, max_size=3).map(
+        lambda pairs: yaml.safe_dump(nested(pairs), allow_unicode=True)
+    )
     raw = st.lists(st.tuples(names, scalars), min_size=1, max_size=4).map(
         lambda pairs: "\n".join(f"{name.replace('.', ': {', 1)}: {value}{'}' * ('.' in name)}" for name, value in pairs)
     )
-    texts = st.one_of(dumped, dumped, raw, st.text(max_size=40)).map(lambda text: text.encode(errors="surrogatepass"))
+    texts = st.one_of(dumped, dumped, dumped, dumped, raw, raw, st.text(max_size=40)).map(
+        lambda text: text.encode(errors="surrogatepass")
+    )
     return texts | st.binary(max_size=40)
 
 
@@ -313,3 +318,87 @@ def test_any_config_ends_in_a_sentence(place, drawn):
     config = place / "config.yaml"
     config.write_bytes(text)
     holds(place, [command, *(needed(command) if whole else []), f"--config={config.name}"])
+
+
+numbers = st.integers(1, 3)
+TRAINED: dict[str, st.SearchStrategy[Any]] = {
+    "data.batch_size": st.integers(1, 4001) | st.sampled_from([2, 480, 4000]),
+    "seed_everything": st.integers(0, 2**32),
+    "step_parts": st.booleans(),
+    "tf32": st.booleans(),
+    "model.kernel_size": st.integers(1, 14),
+    "model.pool_size": st.integers(1, 14),
+    "model.dropout": st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    "model.learning_rate": st.floats(1e-300, 1e300),
+    "model.rho": st.floats(0, 1),
+    "model.eps": st.floats(1e-320, 1e10),
+    "trainer.devices": st.integers(1, 2),
+    "trainer.strategy": st.sampled_from(["auto", "ddp", "ddp_find_unused_parameters_true", "single_device"]),
+    "trainer.precision": st.sampled_from(["64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "32-true"]),
+    "trainer.max_epochs": st.integers(-1, 2),
+    "trainer.max_steps": st.integers(-1, 3),
+    "trainer.max_time": st.sampled_from(["00:00:00:00", "00:00:00:01", "{seconds: 0}", "{days: 1}"]),
+    "trainer.limit_train_batches": st.integers(1, 3) | st.floats(0, 0.01),
+    "trainer.limit_val_batches": st.integers(0, 3) | st.floats(0, 1),
+    "trainer.check_val_every_n_epoch": numbers,
+    "trainer.accumulate_grad_batches": numbers,
+    "trainer.num_sanity_val_steps": st.integers(-1, 2),
+    "trainer.gradient_clip_val": st.floats(0, 1e9),
+    "trainer.gradient_clip_algorithm": st.sampled_from(["norm", "value"]),
+    "trainer.deterministic": st.sampled_from(["true", "false", "warn"]),
+    "trainer.detect_anomaly": st.booleans(),
+    "trainer.inference_mode": st.booleans(),
+    "trainer.profiler": st.sampled_from(["simple", "advanced"]),
+    "trainer.fast_dev_run": st.sampled_from([False, True, 2]),
+    "trainer.logger": st.sampled_from(["CSVLogger", "TensorBoardLogger", "false"]),
+    "trainer.enable_checkpointing": st.booleans(),
+    "trainer.enable_model_summary": st.booleans(),
+    "trainer.reload_dataloaders_every_n_epochs": st.integers(0, 1),
+    "trainer.callbacks+": st.sampled_from(
+        [
+            *CLASSES[:4],
+            "LearningRateMonitor",
+            "WeightAveraging",
+            "EMAWeightAveraging",
+            "DeviceStatsMonitor",
+            "ModelSummary",
+        ]
+        + [CLASSES[-2].replace("monitor: x", "monitor: val/loss"), "GradientAccumulationScheduler"]
+    ),
+    "checkpoint.save_top_k": st.integers(-1, 2),
+}
+TINY = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[1, 1]", "--model.hidden=1"]
+TINY += [
+    "--model.compile=false",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=1",
+    "--trainer.limit_val_batches=1",
+]
+trained = st.lists(
+    st.sampled_from(list(TRAINED)).flatmap(
+        lambda name: TRAINED[name].map(lambda value: f"--{name}={json_or_text(value)}")
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def json_or_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@settings(fuzzed, max_examples=max(3, EXAMPLES // 20), phases=[Phase.generate])
+@given(drawn=trained)
+def test_any_tiny_fit_ends_in_time(tmp_path_factory, drawn):
+    """In a process of its own, with all that trains."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = spawn(folder, "fit", *TINY, *drawn, timeout=WITHIN)
+    shown = f"{shlex.join(drawn)}\n{done.stderr}"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, len(errors)) in ((0, 0), (2, 1)), shown
+    assert "Traceback" not in done.stderr + done.stdout, shown
+    finished = list(folder.rglob("summary.json"))
+    assert not (done.returncode and finished), shown
+    # What ends before its first epoch is saved leaves nothing.
+    assert done.returncode == 0 or "epoch 1/" in done.stderr or not list(folder.iterdir()), shown
+    shutil.rmtree(folder)

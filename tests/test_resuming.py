@@ -13,8 +13,9 @@ from test_fit import weights
 
 from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.checkpoints import read_checkpoint
 from mnist_lightning.runs.jobs import JOB
-from mnist_lightning.runs.resuming import effective_arguments, read_checkpoint
+from mnist_lightning.runs.resuming import effective_arguments
 
 BEFORE = PROJECT / "tests" / "written_before"
 TORCHRUN = {
@@ -131,6 +132,54 @@ def test_a_checkpoint_that_was_edited_is_refused(run, part, value, says):
     last = run / "checkpoints" / "epoch=00.ckpt"
     torch.save({**torch.load(last, weights_only=True), part: value}, last)
     with pytest.raises(SettingError, match=says):
+        read_checkpoint(str(last), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        ("callbacks WallClock", {}, "callbacks.WallClock.fit is missing"),
+        ("callbacks WallClock fit", "x", "callbacks.WallClock.fit is x, which is not a number"),
+        ("callbacks WallClock epochs", [{"seconds/epoch": None}], "WallClock.epochs.0..seconds/epoch is None"),
+        ("callbacks WarmUp", {}, "callbacks.WarmUp.seconds is missing"),
+        ("callbacks RunRecord metrics", None, "callbacks.RunRecord.metrics is None, which has no names"),
+        ("callbacks RunRecord validations", {0: {"val/loss": "x"}}, "validations.0.val/loss is x"),
+        ("callbacks RunRecord config", [1], "callbacks.RunRecord.config is .1., which is no dict"),
+        ("callbacks RunRecord setup", 1, "callbacks.RunRecord.setup is 1, which is no str"),
+        ("datamodule_hyper_parameters batch_size", "x", "datamodule_hyper_parameters.batch_size is x"),
+        ("epoch", -5, "a checkpoint of something else .epoch is -5, which is not a whole number above -1"),
+        ("epoch", 10**30, "a checkpoint of something else .epoch is 1000"),
+        ("hyper_parameters seed", "a", "a checkpoint of something else .hyper_parameters.seed is a"),
+        ("state_dict conv1.weight", 3, "state_dict.conv1.weight is 3, which is no Tensor"),
+        ("global_step", -3, "global_step is -3"),
+        ("pytorch-lightning_version", 3, "pytorch-lightning_version is 3"),
+        ("loops fit_loop", None, "of the middle of an epoch"),
+        ("optimizer_states", [{"state": {0: 1}, "param_groups": []}], "whose optimizer_states are not whole"),
+    ],
+)
+def test_a_value_of_a_checkpoint_that_was_edited_is_named(run, place, value, says):
+    last = run / "checkpoints" / "epoch=00.ckpt"
+    checkpoint = inner = torch.load(last, weights_only=True)
+    *groups, name = place.split(" ")
+    for group in groups:
+        inner = inner[group]
+    inner[name] = value
+    torch.save(checkpoint, last)
+    with pytest.raises(SettingError, match=says):
+        read_checkpoint(str(last), resume=True)
+
+
+def test_a_state_of_the_optimizer_that_was_edited_is_refused(command, run, capsys):
+    last = run / "checkpoints" / "epoch=00.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["optimizer_states"][0]["state"][0]["square_avg"] = torch.zeros(3)
+    torch.save(checkpoint, last)
+    assert command("fit", "--ckpt_path", last, "--trainer.max_epochs=2") == 2
+    assert "whose optimizer_states are of another network" in capsys.readouterr().err
+    checkpoint["optimizer_states"][0]["state"][0] = {}
+    checkpoint["callbacks"]["RunRecord"]["optimizer_states"] = [len(checkpoint["optimizer_states"][0]["state"])]
+    torch.save(checkpoint, last)
+    with pytest.raises(SettingError, match="whose optimizer_states are not whole"):
         read_checkpoint(str(last), resume=True)
 
 

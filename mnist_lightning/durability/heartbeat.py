@@ -25,10 +25,16 @@ START_ELSEWHERE_WITHIN = 300.0  # and for those that a launcher starts; the firs
 ALIVE, DONE, FAILED, STOPPED, LOST = b".", b"d", b"f", b"s", b"l"
 
 
-def limit_start(trainer: Trainer) -> None:
-    """Ends this process if the others do not come in time. Call it before the Trainer starts, which no hook can do."""
+def limit_start(trainer: Trainer, here: float = START_WITHIN, elsewhere: float = START_ELSEWHERE_WITHIN) -> None:
+    """Ends this process if the others do not come in time. Call it before the Trainer starts, which no hook can do.
+
+    Args:
+        trainer: Of the run.
+        here: Seconds, if the Trainer starts the other processes.
+        elsewhere: Seconds, if a launcher starts them.
+    """
     own = trainer.strategy.cluster_environment if trainer.world_size > 1 else None  # type: ignore[attr-defined]
-    seconds = START_WITHIN if own is None or not own.creates_processes_externally else START_ELSEWHERE_WITHIN
+    seconds = here if own is None or not own.creates_processes_externally else elsewhere
     for heartbeat in trainer.callbacks:  # type: ignore[attr-defined]
         if trainer.world_size > 1 and isinstance(heartbeat, Heartbeat):
             heartbeat.start = threading.Timer(seconds, _give_up_start, (trainer, seconds))

@@ -51,10 +51,12 @@ def blamed_on(config: Namespace, parser: ArgumentParser, *groups: str) -> Abstra
 
     def told(error: Exception) -> str:
         defaults = flat(parser.get_defaults().as_dict())
+        # Of a class its name says enough.
         given = {
-            name: value
+            name.removesuffix(".class_path"): value
             for name, value in flat(config.as_dict()).items()
             if name.startswith(groups) and not name.endswith(".seed") and value != defaults.get(name)
+            if ".init_args" not in name
         }
         return words.of_a_library(error, given)
 

@@ -5,17 +5,33 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, Checkpoint, LearningRateFinder, ProgressBar, Timer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    LearningRateFinder,
+    ProgressBar,
+    StochasticWeightAveraging,
+    Timer,
+)
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
+from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.runs.checkpoints import read_checkpoint
 from mnist_lightning.runs.layout import first_new_epoch, run_name, run_of_checkpoint
-from mnist_lightning.runs.resuming import read_checkpoint, refuse_contradictions, refuse_other_network
+from mnist_lightning.runs.resuming import refuse_contradictions, refuse_other_network
 from mnist_lightning.runs.setups import refuse_unsupported_trainer, setup_name
 
 FITTED = "was_fitted"  # attribute of a model that has been trained
+# Callbacks of Lightning with which a run would be none that its config and its checkpoints tell.
+OTHER_SETTING = "which trains with another setting than the run is named for and records: leave it out"
+UNFIT = {
+    BatchSizeFinder: OTHER_SETTING,
+    LearningRateFinder: OTHER_SETTING,
+    StochasticWeightAveraging: "whose weights come when the last epoch has been validated and saved: use WeightAveraging",
+}
 # Settings that can be read from a Trainer, for the config of a run that a Python program starts.
 SETTINGS_OF_THE_TRAINER = (
     "max_epochs",
@@ -53,11 +69,10 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
         )
     refuse_unsupported_trainer(trainer)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
-            raise SettingError(
-                f"trainer.callbacks has a {type(callback).__name__}, which trains with another setting than the run is named "
-                "for and records: leave it out."
-            )
+        for kind, why in UNFIT.items():
+            if isinstance(callback, kind):
+                raise SettingError(f"trainer.callbacks has a {type(callback).__name__}, {why}.")
+    refuse_unknown_monitors(trainer, module)
     if trainer.ckpt_path is None and getattr(module, FITTED, False):
         raise SettingError("The model was trained before and would start from those weights: make a new one.")
     data = data_module(trainer)
@@ -71,6 +86,23 @@ def refuse_bad_start(trainer: Trainer, module: LightningModule, used: bool) -> N
         refuse_contradictions(checkpoint, given, resume=True)
         refuse_other_network(checkpoint, module)
         refuse_other_callbacks(checkpoint, trainer)
+
+
+def refuse_unknown_monitors(trainer: Trainer, module: LightningModule) -> None:
+    """Makes sure that what callbacks such as EarlyStopping watch is logged. A network of one's own may log anything.
+
+    Raises:
+        SettingError: If nothing logs it; Lightning would tell after an epoch, and lose it.
+    """
+    if type(module) is not MNISTClassifier:
+        return
+    logged = [str(name) for metrics in (module.train_metrics, module.val_metrics) for name, _ in metrics.items()]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if (watched := getattr(callback, "monitor", None)) not in (None, *logged):
+            raise SettingError(
+                f"trainer.callbacks has {type(callback).__name__} with monitor {watched}, which nothing logs: name one of "
+                f"{', '.join(logged)}."
+            )
 
 
 def callbacks_of_the_user(trainer: Trainer) -> list[str]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 
-from mnist_lightning.durability.checkpoint_file import ends_an_epoch
 from mnist_lightning.errors import SettingError
-from mnist_lightning.parsing.config_file import flat
+from mnist_lightning.parsing.config_file import flat, read_settings
+from mnist_lightning.runs.checkpoints import read_checkpoint, record_in
 from mnist_lightning.runs.identity import code_in, kept_by_a_resumed_run, same_value
 from mnist_lightning.runs.jobs import follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.runs.layout import CONFIG, run_name, run_of_checkpoint
@@ -70,7 +69,7 @@ def _settings_of_its_run(path: str, checkpoint: Mapping[str, Any]) -> dict[str, 
     They are data: nothing that they name is imported. What says where the run is and how it is shown is left out.
     """
     run = run_of_checkpoint(path)
-    config = yaml.safe_load((run / CONFIG).read_text()) if run else _record(checkpoint).get("config")
+    config = read_settings(run / CONFIG) if run else record_in(checkpoint).get("config")
     if named := code_in(config or {}):
         trusted = run / CONFIG if run else "that of its run"
         raise SettingError(
@@ -79,50 +78,6 @@ def _settings_of_its_run(path: str, checkpoint: Mapping[str, Any]) -> dict[str, 
         )
     left_out = ("config", "ckpt_path", "predictions", "trainer.logger", "model", "network")
     return {name: value for name, value in flat(config or {}).items() if not name.startswith(left_out)}
-
-
-def _record(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What `RunRecord` has put into a checkpoint."""
-    return checkpoint["callbacks"]["RunRecord"]
-
-
-def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
-    """Loads a checkpoint as data: nothing in it is executed.
-
-    Raises:
-        SettingError: If the file is missing or is no checkpoint of this project that would serve.
-    """
-    if not Path(path).is_file():
-        raise SettingError(f"ckpt_path is {path}, which is no file: name one such as <run>/checkpoints/last.ckpt.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch tells garbage in many ways
-        raise SettingError(
-            f"ckpt_path is {path}, which cannot be read as a checkpoint: name one that fit wrote."
-        ) from error
-    if not (
-        _has(checkpoint, "state_dict", "epoch")
-        and _has(checkpoint["state_dict"])
-        and isinstance(checkpoint["epoch"], int)
-        and _has(checkpoint.get("hyper_parameters"), "seed")
-    ):
-        raise SettingError(f"ckpt_path is {path}, a checkpoint of something else: name one that fit wrote.")
-    if resume:
-        if not (
-            _has(checkpoint.get("callbacks"), "RunRecord", "WallClock")
-            and _has(_record(checkpoint), "setup", "precision", "metrics", "validations")
-            and _has(checkpoint.get("datamodule_hyper_parameters"), "batch_size")
-            and _has(checkpoint, "loops")
-        ):
-            raise SettingError(
-                f"ckpt_path is {path}, which holds weights alone: name one that training can go on from."
-            )
-        states, recorded = _sizes(checkpoint.get("optimizer_states")), _record(checkpoint).get("optimizer_states")
-        if not states or states != (recorded or states):
-            raise SettingError(f"ckpt_path is {path}, whose optimizer_states are not whole: name one as fit wrote it.")
-        if not ends_an_epoch(checkpoint):
-            raise SettingError(f"ckpt_path is {path}, of the middle of an epoch: name one of the end of an epoch.")
-    return checkpoint
 
 
 def refuse_contradictions(checkpoint: Mapping[str, Any], given: Mapping[str, Any], resume: bool) -> None:
@@ -142,7 +97,7 @@ def refuse_contradictions(checkpoint: Mapping[str, Any], given: Mapping[str, Any
             f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
         )
     then = _settings(checkpoint, resume)
-    kept = kept_by_a_resumed_run((resume and _record(checkpoint).get("config")) or {})
+    kept = kept_by_a_resumed_run((resume and record_in(checkpoint).get("config")) or {})
     # Another version may have other settings.
     then |= {name: value for name, value in kept.items() if name in given}
     for name, value in then.items():
@@ -161,7 +116,15 @@ def refuse_other_run(checkpoint: Mapping[str, Any], model: LightningModule, setu
         SettingError: If it would not.
     """
     refuse_other_network(checkpoint, model)
-    refuse_other_setup(_record(checkpoint), setup, precision)
+    refuse_other_setup(record_in(checkpoint), setup, precision)
+    # A state that an optimiser keeps for each weight has its shape.
+    states, weights = [each["state"] for each in checkpoint["optimizer_states"]], list(model.parameters())
+    if len(states) == 1 and len(states[0]) == len(weights):
+        for weight, state in zip(weights, states[0].values(), strict=True):
+            if any(
+                isinstance(kept, torch.Tensor) and kept.dim() and kept.shape != weight.shape for kept in state.values()
+            ):
+                raise SettingError("ckpt_path names a checkpoint whose optimizer_states are of another network.")
 
 
 def refuse_other_network(checkpoint: Mapping[str, Any], model: LightningModule) -> None:
@@ -213,17 +176,6 @@ def _checkpoint_of_this_job(config: Namespace, environment: Mapping[str, str]) -
     follow_torchrun(config.trainer, environment)
     name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
     return interrupted_checkpoint(Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job)
-
-
-def _sizes(states: Any) -> list[int]:
-    """For how many parameters each optimiser has a state; empty if the states are none."""
-    if not isinstance(states, list) or not all(_has(state, "state", "param_groups") for state in states):
-        return []
-    return [len(state["state"]) for state in states]
-
-
-def _has(part: Any, *names: str) -> bool:
-    return isinstance(part, dict) and all(name in part for name in names)
 
 
 def _as_saved(value: Any) -> Any:
