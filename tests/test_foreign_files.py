@@ -43,6 +43,7 @@ OF_A_SUMMARY = [
     (("by_epoch", "val/accuracy"), ["x"] * 10, "by_epoch.val/accuracy[0] is x"),
     (("parameters",), 10**400, "parameters is 1000000"),
 ]
+MISSING = ["setup", "metrics", "median", "by_epoch", "machine", "parameters"]
 CONTENTS = [
     (b"", "is no JSON"),
     (b"\x80\x04\xff", "is no text"),
@@ -92,7 +93,7 @@ def test_a_summary_with_a_wrong_value_is_left_out(runs, capsys, place, value, sa
     left_out(logs, run, "summary.json", says, capsys)
 
 
-@pytest.mark.parametrize("name", ["setup", "metrics", "median", "by_epoch", "machine", "parameters"])
+@pytest.mark.parametrize("name", MISSING)
 def test_a_summary_in_which_something_is_missing_is_left_out(runs, capsys, name):
     logs, run = runs
     summary = json.loads((run / "summary.json").read_text())
@@ -131,6 +132,11 @@ def test_if_nothing_can_be_read_there_is_no_report(runs):
         summary.write_text("{}")
     with pytest.raises(SettingError, match=r"logs holds no finished run\. .*seed=0.* \(setup is missing\)"):
         read_runs([logs])
+
+
+def test_the_page_says_how_many_were_tried():
+    (row,) = [line for line in (PROJECT / "docs" / "faults.md").read_text().splitlines() if "that others wrote" in line]
+    assert int(row.split("|")[2]) == len(OF_A_SUMMARY) + len(MISSING) + len(CONTENTS) + len(CONFIGS)
 
 
 def test_what_fit_and_earlier_versions_wrote_is_a_summary(runs):

@@ -72,6 +72,7 @@ def options() -> dict[str, dict[str, str]]:
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Parsed):
         patch.setattr(cli.MNISTCLI, "parse_arguments", keep)
+        patch.setattr(sys, "argv", ["mnist-lightning", "fit"])
         cli.main()
     for function in (study.study, report.report):
         parameters = inspect.signature(function).parameters.values()
