@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scipy import stats
 
 from mnist_lightning.report.columns import gflops, left_out, machines, tidy, values
 from mnist_lightning.report.networks import grids, growths
-from mnist_lightning.report.page import agreements, make_page
+from mnist_lightning.report.page import agreements, judged, make_page
 from mnist_lightning.report.reproduction import alone
 from mnist_lightning.report.runs import mflop, read_runs
 from mnist_lightning.report.seeds import Estimate, average, contrasts, logs, mean, paired, spread
@@ -222,17 +223,17 @@ def test_nine_networks_have_a_table_sorted_by_size_and_do_not_fill_the_papers(tm
                 size = {"model_channels": channels, "model_hidden": hidden}
                 make_run(folder, setup, 128, seed, cost * slower, 1 - errors, 0.03 + 0.001 * seed, **size)
     page = make_page(of(tmp_path))
-    assert set(page.main.column) == {"1xcpu, channels [32, 64], hidden 128", "2xcpu, channels [32, 64], hidden 128"}
+    assert set(page.main.column) == {"1xcpu", "2xcpu"}
     one, two = page.networks
     assert (one.setup, two.setup, one.batch_size) == ("1xcpu", "2xcpu", 128)
     work = [network.mflop for network in one.networks]
     assert len(work) == 9 and work == sorted(work)
     (reference,) = (network for network in one.networks if network.reference)
-    assert reference.name == "channels [32, 64], hidden 128" and reference.ratios == {}
+    assert reference.name == "the paper's" and reference.ratios == {}
     real = [network.name for network in one.networks if network.real("errors", 8)]
     assert real == [f"channels [64, 128], hidden {hidden}" for hidden in (64, 128, 256)]
     (growth,) = growths(page.table)
-    assert growth.exponent.judge() == 1 and len(growth.gains) == 9
+    assert growth.second and growth.exponent.judge() == 1 and len(growth.gains) == 9
     x, y = [], []
     for channels, hidden in NINE:
         size = {"model.channels": channels, "model.kernel_size": 3, "model.pool_size": 2, "model.hidden": hidden}
@@ -242,6 +243,87 @@ def test_nine_networks_have_a_table_sorted_by_size_and_do_not_fill_the_papers(tm
     assert growth.exponent.log == pytest.approx(fit.slope) and growth.exponent.error == pytest.approx(fit.stderr)
     write(tmp_path, of(tmp_path))
     text = (tmp_path / "report.md").read_text()
-    assert text.count("| channels [") == 2 * 9 and "asked of a second device at batch size 128: **supported**" in text
+    assert len(re.findall(r"^\| \d \| (channels|the paper's)", text, re.MULTILINE)) == 2 * 9
+    assert "| `2xcpu` instead of `1xcpu` at batch size 128 | 1.00 " in text and "| **yes** |" in text
+    claims = {claim.reading: verdict.word for claim, verdict in judged(page)[1][1]}
+    assert claims["network: two devices gain more where it is larger"] == "supported"
     assert (tmp_path / "networks.svg").exists()
     assert list(grids(page.main, page.noise)) == []
+
+
+def test_gains_are_seed_by_seed_and_their_growth_is_a_power_of_the_work(tmp_path):
+    """Three networks, two batch sizes, two setups and three seeds: as configs/architecture_gain.yaml runs them."""
+    seconds = {}
+    for channels in ([8, 16], [16, 32], [32, 64]):
+        for seed in range(3):
+            for setup in ("1xcpu", "2xcpu"):
+                for size in (128, 512):
+                    # A larger batch gains least where there is most to do; a second process gains nothing but scatter.
+                    each = (10 + channels[0]) * (1 + 0.1 * seed) + (512 / size) * (2 + 0.1 * seed)
+                    each *= 1.0 if setup == "1xcpu" else 1.2 + 0.01 * ((seed + channels[0] // 8) % 3)
+                    seconds[channels[0], setup, size, seed] = each
+                    folder = tmp_path / str(channels[0])
+                    make_run(folder, setup, size, seed, each, 0.99, 0.03, model_channels=channels)
+    found = {growth.what: growth for growth in growths(make_page(of(tmp_path)).table)}
+    assert list(found) == [
+        "`2xcpu` instead of `1xcpu` at batch size 128",
+        "`2xcpu` instead of `1xcpu` at batch size 512",
+        "batch size 512 instead of 128 on `1xcpu`",
+        "batch size 512 instead of 128 on `2xcpu`",
+    ]
+    for what, one, two in (
+        ("`2xcpu` instead of `1xcpu` at batch size 512", ("1xcpu", 512), ("2xcpu", 512)),
+        ("batch size 512 instead of 128 on `2xcpu`", ("2xcpu", 128), ("2xcpu", 512)),
+    ):
+        growth = found[what]
+        logs_of = {
+            width: [math.log(seconds[width, *one, seed] / seconds[width, *two, seed]) for seed in range(3)]
+            for width in (8, 16, 32)
+        }
+        assert growth.names == ("channels [8, 16]", "channels [16, 32]", "the paper's")
+        pooled = math.sqrt(statistics.mean(statistics.variance(each) for each in logs_of.values()))
+        for gain, each in zip(growth.gains.values(), logs_of.values(), strict=True):
+            assert gain.log == pytest.approx(statistics.mean(each))
+            assert gain.half() == pytest.approx(stats.t.ppf(0.975, 6) * pooled / math.sqrt(3))
+        settings = {"model.kernel_size": 3, "model.pool_size": 2, "model.hidden": 128}
+        work = {width: math.log(mflop({**settings, "model.channels": [width, 2 * width]})) for width in logs_of}
+        fit = stats.linregress(
+            [work[w] for w in logs_of for _ in range(3)], [y for each in logs_of.values() for y in each]
+        )
+        assert growth.exponent.log == pytest.approx(fit.slope) and growth.exponent.error == pytest.approx(fit.stderr)
+        assert growth.exponent.freedom == 7
+    judged_as = [growth.exponent.judge() for growth in found.values()]
+    assert judged_as == [0, 0, -1, -1]
+    write(tmp_path, of(tmp_path))
+    rows = [line for line in (tmp_path / "report.md").read_text().splitlines() if " instead of " in line]
+    assert [row.split(" | ")[-1] for row in rows] == [
+        "undecided |",
+        "undecided |",
+        "**it shrinks** |",
+        "**it shrinks** |",
+    ]
+
+
+def test_what_two_devices_gain_with_the_data_is_the_share_of_the_start(tmp_path):
+    """Two processes take 3 s to warm up and one takes 1 s; an epoch takes 10 s on one and 6 s on two."""
+    for seed in range(3):
+        for setup, start, epoch in (("1xcpu", 1.0, 10.0), ("2xcpu", 3.0, 6.0)):
+            own = epoch * (1 + 0.001 * seed)
+            run = make_run(tmp_path, setup, 128, seed, 10 * own, 0.99, 0.03)
+            summary = json.loads((run / "summary.json").read_text())
+            summary["metrics"]["seconds/warm_up"] = start * (1 + 0.002 * seed * start)
+            (run / "summary.json").write_text(json.dumps(summary))
+    page = make_page(of(tmp_path))
+    (verdict,) = (verdict for claim, verdict in judged(page)[1][1] if claim.reading.startswith("data"))
+    logs_of = [
+        math.log(
+            (3 * (1 + 0.006 * seed) / (6 * (1 + 0.001 * seed)) + 1)
+            / ((1 + 0.002 * seed) / (10 * (1 + 0.001 * seed)) + 1)
+        )
+        for seed in range(3)
+    ]
+    middle, half = statistics.mean(logs_of), stats.t.ppf(0.975, 2) * statistics.stdev(logs_of) / math.sqrt(3)
+    shown = "{:.3f} ({:.3f} to {:.3f})".format(*map(math.exp, (middle, middle - half, middle + half)))
+    assert verdict.word == "supported" and verdict.found == f"ratio {shown} on average; 1 of 1 cells"
+    assert judged(page)[0][0] == "the paper's tables"
+    assert next(v for claim, v in judged(page)[0][1] if claim.reading.startswith("data")).word is None

@@ -109,7 +109,17 @@ def test_a_prediction_halves_the_images_and_adds_an_exchange():
     times = predicted(one)
     assert list(times) == list(paper.BATCH_SIZES)
     exchange = 4 * 1_199_882 / 10e9
-    assert times[32] == pytest.approx(one.line.fixed / 2 + 18_750 * (one.line.per_step + exchange))
+    alone = one.line.fixed + 18_750 * one.line.per_step
+    assert times[32] == pytest.approx((one.line.fixed / 2 + 18_750 * (one.line.per_step + exchange), alone))
+
+
+def test_the_prediction_is_marked_and_says_from_where_on_it_pays(tmp_path):
+    write(tmp_path, [])
+    (line,) = (line for line in (tmp_path / "report.md").read_text().splitlines() if "A prediction" in line)
+    one = fit_line(STEPS, paper.SECONDS["1xgpu"])
+    # Half of the images' cost against 0.48 ms a step.
+    pays = [size for size, steps in zip(paper.BATCH_SIZES, STEPS, strict=True) if one.fixed / 2 > steps * 4.799528e-4]
+    assert pays[0] == 64 and "would pay from batch size 64 on." in line and "It assumes that" in line
 
 
 def run_both(folder, sizes, one, two):

@@ -17,7 +17,14 @@ IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine
 APART = 1.10  # rates further apart than this are those of two machines, whatever they are called
 OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
-TIMES = ("seconds/", "median/", "step/", "share", "joules")  # metrics that other work on the machine changes
+TIMES = (
+    "seconds/",
+    "median/",
+    "step/",
+    "share",
+    "joules",
+    "first_epoch",
+)  # metrics that other work on the machine changes
 PLACE = ["column", "setup", "network", "precision", "batch_size", "seed", "repeat", "metric"]
 
 
@@ -145,7 +152,7 @@ def gflops(run: Run, kind: str) -> float:
 
 def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
     """The runs with the report's column that each is in: its setup, and those of its settings that differ among them. The
-    second text is the part that tells the network."""
+    second text is the part that tells the network; the paper's needs no words."""
     number = machines(runs)
     settings = {run: {**run.settings, "machine": f"machine {number[run]}"} for run in runs}
     differing = [
@@ -153,7 +160,8 @@ def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
     ]
     found = []
     for run in runs:
-        parts = {name: _part(name, _value(name, settings[run])) for name in differing if name in settings[run]}
+        own = [name for name in differing if not (is_papers(run) and _of_architecture(name))]
+        parts = {name: _part(name, _value(name, settings[run])) for name in own if name in settings[run]}
         network = [part for name, part in parts.items() if part and _of_network(name)]
         other = [part for name, part in parts.items() if part and not _of_network(name)]
         found.append((", ".join([run.summary["setup"], *other, *network]), ", ".join(network), run))
@@ -172,6 +180,10 @@ def _order(values: pd.Series) -> pd.Series:
 
 def _of_network(name: str) -> bool:
     return name == "network" or name.startswith("model.")
+
+
+def _of_architecture(name: str) -> bool:
+    return name == "network" or name.removeprefix("model.") in paper.ARCHITECTURE
 
 
 def _differs(name: str, settings: Mapping[Run, Mapping[str, Any]]) -> bool:

@@ -1,16 +1,17 @@
 """What the paper's tables, or our runs, say of two setups: ratios with their intervals."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from mnist_lightning import paper
 from mnist_lightning.report.columns import values
+from mnist_lightning.report.runs import TESTED
 from mnist_lightning.report.seeds import METRICS, UNKNOWN, Estimate, Spread, logs, mean, paired, spread
 
-TESTED = 10_000
+JUDGED = (*METRICS, "first_epoch")
 Noise = Mapping[str, Spread]  # of one run, by metric
 CERTAIN = {metric: Spread(0.0, 1, None, {}) for metric in METRICS}  # as if each number were exact
 
@@ -24,12 +25,14 @@ class Evidence:
         noise: Of one run.
         runs: Ours by metric, as logarithms by column, batch size and seed; empty for the paper, whose cells are one run each.
         columns: The column of each setup.
+        growth: How what a second device gains grows with the network, as exponents.
     """
 
     tables: Mapping[str, pd.DataFrame]
     noise: Noise
     runs: Mapping[str, pd.Series] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    growth: Sequence[Estimate] = ()
 
     def has(self, metric: str, *setups: str) -> bool:
         return len(self.table(metric, *setups)) > 0
@@ -45,6 +48,8 @@ class Evidence:
             if not {one, two} <= self.columns.keys():
                 return {}
             return paired(self.runs[metric], self.noise[metric], self.columns[one], self.columns[two])
+        if metric not in self.tables:
+            return {}
         return {
             int(size): self._single(metric, int(size), row[two] - row[one])
             for size, row in self.table(metric, one, two).iterrows()
@@ -94,22 +99,22 @@ def published(noise: Noise = CERTAIN) -> Evidence:
 def noise(table: pd.DataFrame) -> Noise:
     """How far one run of ours scatters."""
     found = {}
-    for metric in METRICS:
+    for metric in JUDGED:
         each = logs(values(table, metric))
         found[metric] = spread(each) if len(each) else UNKNOWN
     return found
 
 
-def ours(table: pd.DataFrame, known: Noise) -> Evidence:
+def ours(table: pd.DataFrame, known: Noise, growth: Sequence[Estimate] = ()) -> Evidence:
     """Our runs of one variant: one column a setup."""
-    runs = {metric: logs(values(table, metric)) for metric in METRICS}
+    runs = {metric: logs(values(table, metric)) for metric in JUDGED}
     columns = dict(zip(table.setup, table.column, strict=True))
     setups = {column: setup for setup, column in columns.items()}
     tables = {}
     for metric, each in runs.items():
         means = each.groupby(["batch_size", "column"], sort=False).mean().unstack() if len(each) else pd.DataFrame()
         tables[metric] = means.rename(columns=setups).reindex(columns=list(columns)).sort_index()
-    return Evidence(tables, known, runs, columns)
+    return Evidence(tables, known, runs, columns, growth)
 
 
 def cell(evidence: Evidence, metric: str, setup: str, size: int) -> Estimate | None:

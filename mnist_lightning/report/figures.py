@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter, StrMethodFormatter
 
@@ -81,7 +82,8 @@ def curves(table: pd.DataFrame, number: str) -> Figure:
     _batch_axis(axes)
     axes.set_ylabel(shown.axis)
     if number == "I":
-        _seconds_axis(axes)
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
     _legend(figure, axes)
     return figure
 
@@ -96,8 +98,9 @@ def second_device(seconds: Sequence[Second]) -> Figure:
         line = (0, (6, 3)) if each.source == "the paper" else "-"
         axes.plot(sizes, share, color=colour(each.two), marker=marker(each.two), linestyle=line)
         for size, y in zip(sizes, share, strict=True):
-            text, where = f"{each.more[size]:+.1f}", (0, 7)
-            axes.annotate(text, (size, y), xytext=where, textcoords="offset points", ha="center", fontsize=8)
+            text = f"{each.more[size]:+.1f}".replace("-", "−")
+            # To the right of a line that falls.
+            axes.annotate(text, (size, y), xytext=(9, 6), textcoords="offset points", ha="center", fontsize=8)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.margins(x=0.1, y=0.15)
         axes.set_title(f"{each.source}: {each.two} − {each.one}, seconds at the points", fontsize=9)
@@ -149,11 +152,14 @@ def networks(grid: Grid, table: pd.DataFrame) -> Figure:
         for x, y in runs.itertuples(index=False):
             axes.plot([x, runs.x.mean()], [y, runs.y.mean()], color=own, alpha=0.4, linewidth=0.8)
         axes.scatter(runs.x, runs.y, s=14, color=own, marker="s" if network.reference else "o")
-        axes.annotate(
-            str(number), (runs.x.mean(), runs.y.mean()), fontsize=12, weight="bold", color=own, ha="center", va="center"
-        )
+        # Above the dots of the network, whose best run has the number.
+        best = (runs.x[runs.y.idxmax()], runs.y.max())
+        style: dict[str, Any] = {"fontsize": 11, "weight": "bold", "color": own, "ha": "center"}
+        axes.annotate(str(number), best, xytext=(0, 5), textcoords="offset points", **style)
         axes.plot([], [], " ", label=f"{number}: {network.name}")
-    axes.set(xlabel="seconds of the whole run", ylabel="accuracy")
+    axes.set(xlabel="seconds of the whole run", ylabel="test accuracy", xscale="log")
+    axes.margins(x=0.06, y=0.1)
+    _plain_ticks(axes.xaxis)
     axes.grid(alpha=0.3)
     _legend(figure, axes)
     return figure
@@ -175,10 +181,10 @@ def _batch_axis(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def _seconds_axis(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2, 5 and their multiples of ten on a logarithmic axis."""
+    low, high = axis.get_view_interval()
     ticks = np.outer(10.0 ** np.arange(-1, 6), (1, 2, 5)).ravel()
-    axes.set_yticks([tick for tick in ticks if low <= tick <= high])
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_locator(NullLocator())

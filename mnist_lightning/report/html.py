@@ -10,6 +10,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.2rem 0.6rem; text-align: left; vertical-align: top; }
+td[style*="right"] { white-space: nowrap; }
 img { max-width: 100%; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: #0072b2; }

@@ -1,14 +1,17 @@
 """How the network matters: accuracy, loss and time of each, and whether a second device gains with its size."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
 from mnist_lightning.report.columns import values
 from mnist_lightning.report.evidence import Noise
-from mnist_lightning.report.seeds import METRICS, Estimate, contrasts, logs, mean
+from mnist_lightning.report.seeds import METRICS, Estimate, contrasts, logs, mean, spread
+
+PAPERS = "the paper's"  # network
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def grids(table: pd.DataFrame, noise: Noise) -> Iterator[Grid]:
         for column in order:
             networks.append(
                 Network(
-                    name=group.network[group.column == column].iloc[0] or "the paper's",
+                    name=group.network[group.column == column].iloc[0] or PAPERS,
                     column=column,
                     reference=column == reference,
                     parameters=int(number("parameters", column) or 0),
@@ -87,34 +90,79 @@ def _titles(table: pd.DataFrame) -> pd.Series:
 
 @dataclass(frozen=True)
 class Growth:
-    """Whether what a second device gains grows with the network: the exponent of T1 / T2 over MFLOP an image."""
+    """Whether what a second device, or a larger batch, gains grows with the network.
 
-    batch_size: int
-    gains: dict[str, float]
+    Args:
+        variant: What else the runs have in common, such as a precision.
+        second: Whether the gain is that of a second device.
+        what: What is gained from, in words.
+        gains: Seconds without it over seconds with it, by network, the cheapest first.
+        exponent: The gain grows as MFLOP an image to the power of its logarithm.
+    """
+
+    variant: str
+    second: bool
+    what: str
+    gains: dict[str, Estimate]
     exponent: Estimate
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.gains)
 
 
 def growths(table: pd.DataFrame) -> Iterator[Growth]:
-    """For each batch size at which three networks or more ran on one device and on two."""
+    """For all setups and batch sizes at which three networks or more ran with it and without it."""
+    variants = _titles(table).map(lambda title: title.partition(", ")[2])
+    places = table.assign(variant=variants).drop_duplicates(["column", "batch_size"])
+    for variant, same in places.groupby("variant", sort=False):
+        cells = {(row.setup, row.batch_size, row.network): (row.column, row.batch_size) for row in same.itertuples()}
+        setups, sizes = same.setup.unique(), sorted(same.batch_size.unique())
+        for one in (setup for setup in setups if setup.startswith("1x") and f"2x{setup[2:]}" in setups):
+            two = f"2x{one[2:]}"
+            for size in sizes:
+                pairs = _both(cells, (one, size), (two, size))
+                yield from _growth(table, variant, True, f"`{two}` instead of `{one}` at batch size {size}", pairs)
+        for setup in setups:
+            for small, large in pairwise(size for size in sizes if len(_both(cells, (setup, size), (setup, size))) > 2):
+                pairs = _both(cells, (setup, small), (setup, large))
+                yield from _growth(table, variant, False, f"batch size {large} instead of {small} on `{setup}`", pairs)
+
+
+Cell = tuple[str, int]  # a column, or a setup, and a batch size
+
+
+def _both(cells: Mapping[tuple[str, int, str], Cell], one: Cell, two: Cell) -> dict[str, tuple[Cell, Cell]]:
+    """The cells of the networks that ran in both ways."""
+    return {
+        name: (column, cells[*two, name])
+        for (setup, size, name), column in cells.items()
+        if (setup, size) == one and (*two, name) in cells
+    }
+
+
+def _growth(
+    table: pd.DataFrame, variant: str, second: bool, what: str, pairs: Mapping[str, tuple[Cell, Cell]]
+) -> Iterator[Growth]:
     from scipy.stats import linregress
 
     times, work = logs(values(table, "seconds/fit")), values(table, "mflop")
-    places = table.drop_duplicates(["column", "batch_size"])
-    for (kind, size), group in places.groupby([places.setup.str[2:], "batch_size"], sort=False):
-        columns = {(row.setup, row.column.partition(", ")[2]): row.column for row in group.itertuples()}
-        gains, x, y = {}, [], []
-        for (setup, rest), one in columns.items():
-            two = columns.get((f"2x{kind}", rest))
-            if setup != f"1x{kind}" or two is None or (one, size) not in work.index:
-                continue
-            if not {one, two} <= set(times.index.get_level_values("column")):
-                continue
-            differences = (times.loc[one] - times.loc[two]).dropna()
-            each = differences[differences.index.get_level_values("batch_size") == size].tolist()
-            if each:
-                gains[rest or "the paper's"] = math.exp(sum(each) / len(each))
-                x += [math.log(work.loc[one, size].iloc[0])] * len(each)
-                y += each
-        if len(set(x)) >= 3 and len(x) > 3:
-            fit = linregress(x, y)
-            yield Growth(int(size), gains, Estimate(float(fit.slope), float(fit.stderr), len(x) - 2))
+    timed, differences, costs = set(times.index.droplevel("seed")), {}, {}
+    for name, (one, two) in pairs.items():
+        each = times.loc[one].sub(times.loc[two]).dropna() if {one, two} <= timed else pd.Series()
+        if len(each) and one in work.index:
+            differences[name], costs[name] = each, math.log(work.loc[one].iloc[0])
+    if len(set(costs.values())) < 3 or sum(map(len, differences.values())) < 4:
+        return
+    order = sorted(costs, key=costs.__getitem__)
+    y = pd.concat([differences[name] for name in order], keys=order, names=["batch_size"])
+    fit = linregress([costs[name] for name in y.index.get_level_values(0)], y)
+    scatter = spread(y)  # pooled over the networks
+    gains = {
+        name: Estimate(
+            float(differences[name].mean()), scatter.deviation / math.sqrt(len(differences[name])), scatter.freedom
+        )
+        for name in order
+    }
+    names = {name or PAPERS: each for name, each in gains.items()}
+    yield Growth(variant, second, what, names, Estimate(float(fit.slope), float(fit.stderr), len(y) - 2))

@@ -14,7 +14,7 @@ from mnist_lightning.report.columns import left_out, machines, of_the_paper, tid
 from mnist_lightning.report.evidence import CERTAIN, Evidence, Noise, published
 from mnist_lightning.report.networks import Grid, Growth, grids, growths
 from mnist_lightning.report.reproduction import Agreement, agreements
-from mnist_lightning.report.runs import Run
+from mnist_lightning.report.runs import TESTED, Run
 from mnist_lightning.report.seeds import Estimate, logs, mean
 from mnist_lightning.report.two_devices import Fitted, Second, our_fits, paper_fits, second_device
 
@@ -69,7 +69,11 @@ def make_page(runs: Sequence[Run]) -> Page:
     table = tidy(runs)
     main = of_the_paper(table)
     noise = evidence.noise(main)
-    ours = {name: evidence.ours(group, noise) for name, group in variants(main)}
+    grown = list(growths(table))
+    ours = {
+        name: evidence.ours(group, noise, [each.exponent for each in grown if each.second and each.variant == name])
+        for name, group in variants(main)
+    }
     theirs = published(noise if any(each.freedom for each in noise.values()) else CERTAIN)
     fits = {name: our_fits(group) for name, group in variants(main)}
     pairs = [second_device("the paper", theirs, paper_fits())]
@@ -84,7 +88,7 @@ def make_page(runs: Sequence[Run]) -> Page:
         fits=[*paper_fits(), *(fit for each in fits.values() for fit in each)],
         seconds=[each for each in pairs if each is not None],
         networks=list(grids(table, evidence.noise(table))),
-        growths=list(growths(table)),
+        growths=grown,
         agreements=agreements(ours.values(), theirs),
         left_out=left_out(runs),
         machines=machines(runs),
@@ -134,7 +138,7 @@ def _interval(number: str, estimate: Estimate | None) -> str:
         return ""
     low, high = estimate.interval()
     if number == "II":
-        low, high = 1 - high / evidence.TESTED, 1 - low / evidence.TESTED
+        low, high = 1 - high / TESTED, 1 - low / TESTED
     form = TABLES[number].ours
     return f" [{low:{form}}, {high:{form}}]"
 

@@ -52,6 +52,10 @@ class Run:
         values |= {f"step/{part}": value for part, value in summary.get("step_seconds", {}).items()}
         values["images"] = summary["epochs"] * summary["train_images"]
         values |= self._parts_of_fit()
+        if (median := summary["median"].get("seconds/epoch")) and not summary.get("resumed"):
+            # The seconds of a run of one epoch, in epochs.
+            start = summary["metrics"].get("seconds/warm_up", 0.0)
+            values["first_epoch"] = (start + summary["by_epoch"]["seconds/epoch"][0]) / median
         if (accuracy := summary["metrics"].get("val/accuracy")) is not None:
             images = summary.get("test_images", TESTED)
             # A count, which a float of 32 bits does not quite give back.

@@ -153,12 +153,12 @@ def second_device(source: str, evidence: Evidence, fits: Sequence[Fitted]) -> Se
     return Second(source, *setups, seconds, ratios, both)
 
 
-def predicted(one: Fitted) -> dict[int, float]:
-    """Seconds of two GPUs under DDP, from the fit of one: the images' share halves, a step costs what it did and an exchange of
-    the gradients that nothing hides."""
-    exchange = GRADIENTS / LINK
+def predicted(one: Fitted) -> dict[int, tuple[float, float]]:
+    """Seconds of two GPUs under DDP and those of one by batch size, both from the fit of one: the images' share halves, a step
+    costs what it did and an exchange of the gradients that nothing hides."""
+    line, exchange = one.line, GRADIENTS / LINK
     found = {}
     for steps in one.steps:
         size = min(paper.BATCH_SIZES, key=lambda each: abs(each * steps - one.images))
-        found[size] = one.line.fixed / 2 + steps * (one.line.per_step + exchange)
+        found[size] = line.fixed / 2 + steps * (line.per_step + exchange), line.at(steps)
     return found

@@ -67,14 +67,14 @@ def every_cell(cells: Cells) -> Verdict:
     return Verdict(WORDS[1 if above else -1 if against else 0], what, least_seen([*cells.values()]))
 
 
-def on_average(cells: Cells) -> Verdict:
-    """The mean over the batch sizes must be above 1."""
+def on_average(cells: Cells, claimed: float = 1.0) -> Verdict:
+    """The mean over the batch sizes must be above what is claimed."""
     if not cells:
         return NOTHING
     mean = average(cells.values())
-    agree = sum(each.log > 0 for each in cells.values())
+    agree = sum(each.ratio > claimed for each in cells.values())
     what = f"ratio {with_interval(mean)} on average; {agree} of {len(cells)} cells"
-    return Verdict(WORDS[mean.judge()], what, mean.seen())
+    return Verdict(WORDS[mean.judge(claimed)], what, mean.seen())
 
 
 def variances(one: tuple[float, int], two: tuple[float, int], what: str) -> Verdict:
