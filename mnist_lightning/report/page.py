@@ -168,10 +168,6 @@ def quoted(columns: Sequence[str]) -> list[str]:
     return [f"`{column}`" for column in columns]
 
 
-def name(metric: str) -> str:
-    return NAMES[metric]
-
-
 def step_parts(table: pd.DataFrame) -> pd.DataFrame:
     """Seconds of the parts of a step, as means over seeds: one row for each column and batch size, one column a part."""
     found = {part: values(table, f"step/{part}").groupby(["column", "batch_size"], sort=False).mean() for part in PARTS}
