@@ -1,6 +1,7 @@
 """Another network and other images with the same callbacks."""
 
 import json
+import re
 import runpy
 import sys
 
@@ -56,6 +57,7 @@ def test_another_network_has_its_clock_its_record_its_study_and_its_report(comma
     assert command("fit", *QUICK, *ONE) == 0
     assert "of 2 runs" in run("report")
     header = (tmp_path / "report" / "report.md").read_text().split("| batch size |")[1].splitlines()[0]
+    header = re.sub(r", machine \d", "", header)  # other programs may have slowed one of the two calibrations
     assert "1xcpu, MNISTClassifier" in header and "1xcpu, Perceptron" in header
 
 
