@@ -20,7 +20,7 @@ class Payload:
 
 
 NUMBERS = ("many", "[]", "{}", "1.5.2", "true_")
-AVERAGING = "{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.5}}"
+AVERAGING = "{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.5, device: cpu}}"
 WATCHING = "{class_path: EarlyStopping, init_args: {monitor: loss}}"
 SAVING = "{class_path: ModelCheckpoint, init_args: {monitor: acc}}"
 # What each mechanism refuses, in a setting of `fit` or a whole command line: of the words of Lightning, torch and the
