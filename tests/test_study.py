@@ -445,7 +445,7 @@ def test_a_finished_cell_is_compared_with_the_settings_that_the_study_recorded(t
     run = first.folder / "version_0"
     run.mkdir()
     command = " ".join(["python -m mnist_lightning", *map(shlex.quote, first.arguments)])
-    (run / "summary.json").write_text(json.dumps({"command": command}))
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "command": command}))
     (run / "config.yaml").write_text("model: {rho: 0.9, learning_rate: 0.001}")
     refuse_changed([first])
     for text, name, now, before in (
@@ -460,7 +460,7 @@ def test_a_finished_cell_is_compared_with_the_settings_that_the_study_recorded(t
     config.write_text("model: {rho: 0.90, learning_rate: 0.001, dropout: [0.25, 0.5]}")
     refuse_changed([first])
     # A run that was resumed in Python has a command that tells nothing.
-    (run / "summary.json").write_text(json.dumps({"command": "python resume.py"}))
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "command": "python resume.py"}))
     refuse_changed([first])
 
 
