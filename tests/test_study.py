@@ -197,11 +197,14 @@ def test_what_disturbs_a_run(changes, reasons):
 
 
 def test_the_shipped_grids_are_made_of_what_is_there():
-    for name in ("paper", "architecture"):
+    for name in ("paper", "architecture_gain", "architecture"):
         settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
         assert settings["name"] == name
         assert all((PROJECT / setup).is_file() for setup in settings["setups"])
     assert settings["batch_sizes"] == [128]
+    gain = yaml.safe_load((CONFIGS / "architecture_gain.yaml").read_text())
+    # The paper's network is among them, and all are of the precision of the other grid, so that one report compares them.
+    assert [32, 64] in gain["axes"]["model.channels"] and gain["fit"] == settings["fit"]
     paper = yaml.safe_load((CONFIGS / "paper.yaml").read_text())
     assert paper["batch_sizes"] == list(BATCH_SIZES)
 
