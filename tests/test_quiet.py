@@ -14,6 +14,7 @@ from mnist_lightning.views.console import silence_noise
         ("💡 Tip: For seamless cloud uploads and versioning, try something", False),
         ("GPU available: False, used: False", False),
         ("Seed set to 3", False),
+        ("You are using a CUDA device ('a GPU') that has Tensor Cores. To properly utilize them, you should", False),
         ("Restoring states from the checkpoint path at last.ckpt", True),
         ("`Trainer.fit` stopped: `max_steps=5` reached.", True),
     ],

@@ -112,5 +112,10 @@ def test_every_config_is_of_its_setups_name_and_short():
 def test_two_gpus_reduce_their_gradients_where_they_lie(trainer_of, gpus):
     gpus(2)
     options = trainer_of("--config", CONFIGS / "2xgpu.yaml").trainer.strategy._ddp_kwargs
-    chosen = {"gradient_as_bucket_view": True, "static_graph": True, "broadcast_buffers": False}
+    chosen = {"gradient_as_bucket_view": True}
     assert {name: options[name] for name in chosen} == chosen
+
+
+def test_benchmark_may_not_undo_deterministic(command, capsys):
+    assert command("fit", "--trainer.benchmark=true", "--trainer.deterministic=true") == 2
+    assert "trainer.benchmark is True, which undoes trainer.deterministic" in capsys.readouterr().err

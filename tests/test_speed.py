@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import PROJECT, QUICK
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from test_fit import QUICK_FIT, RUNS, SMALL_FIT, results, scalars, weights
 
 from mnist_lightning import experiment
 from mnist_lightning import model as model_module
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.speed.empty_hooks import STEP_HOOKS
+from mnist_lightning.speed.empty_hooks import STEP_HOOKS, leave_steps_alone, remove_empty_hooks
+from mnist_lightning.speed.warm_up import WarmUp
+from mnist_lightning.views.progress import FitProgress
 
 
 @pytest.mark.parametrize("compiled", ["null", pytest.param("true", marks=pytest.mark.slow)])
@@ -112,6 +115,13 @@ def test_tf32_is_a_setting_and_off(command, monkeypatch):
     assert flags == [(False, False), (True, True)]
 
 
+def test_deterministic_does_not_fill_every_new_tensor(monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr("mnist_lightning.speed.warm_up.keep_freed_memory", lambda: None)
+    WarmUp().setup(SimpleNamespace(callbacks=[]), MNISTClassifier(channels=(4, 8), hidden=16), "fit")
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
+
+
 def test_the_images_and_the_order_lie_on_the_device(monkeypatch):
     """PyTorch's device without memory stands for a GPU: a batch that touched the CPU would raise."""
 
@@ -157,6 +167,28 @@ def test_a_process_at_batch_2048_stays_under_two_and_a_half_gigabytes(tmp_path, 
         check=True,
     )
     assert 1e5 < int(done.stdout) < 2.5e9 / 1024
+
+
+class OwnProgress(FitProgress):
+    def on_train_batch_end(self, *_):
+        """A user's."""
+
+
+@pytest.mark.parametrize(
+    ("callback", "stays"),
+    [
+        (LambdaCallback(on_train_batch_end=lambda *_: None), True),
+        (OwnProgress(), True),
+        (FitProgress(), False),
+        (Callback(), False),
+    ],
+)
+def test_a_users_hook_of_a_step_stays(callback, stays):
+    """Lightning's LambdaCallback has its hooks as attributes; a subclass overrides one of ours."""
+    remove_empty_hooks([callback])
+    leave_steps_alone(callback, FitProgress)
+    assert callable(callback.on_train_batch_end) is stays
+    assert callback.on_before_backward is None
 
 
 def test_the_trainer_calls_no_hook_of_a_step_that_does_nothing(command):

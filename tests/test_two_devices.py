@@ -63,6 +63,19 @@ def test_compiled_parts_have_the_weights_of_one_device_that_compiles_nothing(fol
     assert 0 < max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-12
 
 
+@pytest.mark.parametrize("compiled", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_the_strategy_of_two_gpus_gives_the_weights_of_one_device(command, tmp_path, compiled):
+    """Eight batches of 480 images and one of 160."""
+    options = [*SMALL, "--trainer.accelerator=cpu", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
+    options.append(f"--model.compile={compiled}")
+    done = spawn(tmp_path, "fit", "--config", PROJECT / "configs" / "2xgpu.yaml", *options)
+    assert done.returncode == 0, done.stderr
+    assert noise(done.stderr) == []
+    assert command("fit", *options) == 0
+    one, two = weights(run(tmp_path, 1, 480)), weights(run(tmp_path, 2, 480))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-12
+
+
 SCRIPT = """
 from lightning.pytorch import Trainer
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment

@@ -38,7 +38,7 @@ class StepParts(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.watches = self.wanted and trainer.strategy.root_device.type == "cpu"
         if not self.watches:
-            leave_steps_alone(self)
+            leave_steps_alone(self, StepParts)
             return
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             self.ddp = trainer.strategy.model

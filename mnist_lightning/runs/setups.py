@@ -79,6 +79,11 @@ def refuse_unsupported(settings: Namespace) -> None:
         ),
         ("use_distributed_sampler", settings.use_distributed_sampler, "which would deal the images anew: leave it out"),
         ("barebones", settings.barebones, "which leaves out the checkpoints and the times: leave it out"),
+        (
+            "benchmark",
+            settings.benchmark and settings.deterministic,
+            "which undoes trainer.deterministic: leave one out",
+        ),
         ("max_time", not _is_duration(settings.max_time), "which is no time: write it as DD:HH:MM:SS"),
         ("check_val_every_n_epoch", settings.check_val_every_n_epoch == 0, "but it must be 1 or more"),
         ("accumulate_grad_batches", settings.accumulate_grad_batches < 1, "but it must be 1 or more"),
@@ -94,7 +99,8 @@ def refuse_unsupported_trainer(trainer: Trainer) -> None:
     settings = {name: getattr(trainer, name) for name in names}
     # In a notebook Lightning chooses such a strategy by itself.
     strategy = f"ddp_{getattr(trainer.strategy, '_start_method', 'popen')}"
-    refuse_unsupported(Namespace(**settings, max_time=None, use_distributed_sampler=False, strategy=strategy))
+    settings |= {"max_time": None, "use_distributed_sampler": False, "benchmark": None, "strategy": strategy}
+    refuse_unsupported(Namespace(**settings))
 
 
 def refuse_second_deal(trainer: Trainer) -> None:

@@ -22,11 +22,14 @@ def remove_empty_hooks(callbacks: Iterable[Callback]) -> None:
     Lightning calls every hook of every callback, at 3 microseconds a call, but skips what cannot be called.
     """
     for callback in callbacks:
-        for name in STEP_HOOKS:
-            if getattr(type(callback), name) is getattr(Callback, name):
-                vars(callback)[name] = None
+        leave_steps_alone(callback, Callback)
 
 
-def leave_steps_alone(callback: Callback) -> None:
-    """Hides all hooks of a step of a callback that has nothing to do in this run."""
-    vars(callback).update(dict.fromkeys(STEP_HOOKS))
+def leave_steps_alone(callback: Callback, kind: type[Callback]) -> None:
+    """Hides the hooks of a step that a callback has from a class that has nothing to do in this run.
+
+    A hook that a subclass overrides, or that was set on the callback itself, stays.
+    """
+    for name in STEP_HOOKS:
+        if getattr(type(callback), name) is getattr(kind, name):
+            vars(callback).setdefault(name, None)

@@ -26,6 +26,8 @@ class WarmUp(Callback):
         self.seconds = 0.0
 
     def setup(self, trainer: Trainer, module: MNISTClassifier, stage: str) -> None:
+        # trainer.deterministic would fill every new tensor, but no tensor here is read before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         keep_freed_memory()  # for Python programs; the commands call it before they import torch
         remove_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 

@@ -10,6 +10,7 @@ SAID_BETTER = (
     "GPU available:",
     "TPU available:",
     "HPU available:",
+    "that has Tensor Cores",  # what they may do is said by --tf32 and trainer.precision
     "Seed set to",
     "No CUDA runtime is found",  # torch's compiler, where a CUDA toolkit is and no GPU
     "stopped: `max_epochs=",

@@ -47,7 +47,7 @@ class FitProgress(ProgressBar):
             )
 
         if self.bar is None:
-            leave_steps_alone(self)
+            leave_steps_alone(self, FitProgress)
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._say_ended()
