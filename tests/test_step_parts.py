@@ -171,6 +171,7 @@ def test_a_fit_warns_of_busy_neighbours_at_its_end(other, stolen, warning):
         "batch_size": 128,
         "seed": 0,
         "data": "mnist",
+        "test_images": 10000,
         "epochs": 1,
         "machine": {"precision": "32-true"},
         "metrics": {"seconds/fit": 10.0, "seconds/warm_up": 1.0},
