@@ -29,7 +29,7 @@ ROWS = {
     '`strategy="ddp_spawn"`, `"ddp_fork"` or `"ddp_notebook"`': "test_habits::test_what_cannot_run_is_refused",
     '`strategy="fsdp"` on a CPU, `precision="transformer-engine"` without its package': "test_habits::test_what_cannot_run_is_refused",
     "`fast_dev_run=True`": "test_fit::test_a_fast_dev_run_writes_nothing",
-    "`overfit_batches`, `val_check_interval`": "test_bad_settings::test_a_bad_setting_is_one_sentence",
+    "`overfit_batches`, `val_check_interval`": "test_bad_settings::test_each_mechanism_makes_one_sentence",
     '`precision="bf16-mixed"`': "test_speed::test_bf16_learns_as_fp32_does",
     '`precision="64-true"`': "test_speed::test_compiled_and_uncompiled_runs_agree",
     "a warm start from weights, with other settings": "test_habits::test_a_warm_start_has_other_settings",
