@@ -125,6 +125,7 @@ def test_the_callbacks_are_in_their_order():
         "Heartbeat",
         "RunFolder",
         "Calibration",
+        "SharedGradients",
         "WarmUp",
         "Neighbours",
         "Energy",
@@ -138,7 +139,7 @@ def test_the_callbacks_are_in_their_order():
     ]
     mine = Callback()
     given = experiment.with_callbacks(mine, [], progress=False, step_parts=False)
-    assert [type(each).__name__ for each in given] == ["Callback", *names[:8], *names[9:13]]
+    assert [type(each).__name__ for each in given] == ["Callback", *names[:9], *names[10:14]]
 
 
 def test_the_clock_starts_after_all_others_and_reads_before_the_record(command, monkeypatch):
