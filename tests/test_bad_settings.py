@@ -21,6 +21,11 @@ class Payload:
 
 NUMBERS = ("many", "[]", "{}", "1.5.2", "true_")
 AVERAGING = "{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.5, device: cpu}}"
+BOMB = (
+    "[&a [x], "
+    + ", ".join(f"&{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefg", "bcdefgh", strict=True))
+    + "]"
+)
 WATCHING = "{class_path: EarlyStopping, init_args: {monitor: loss}}"
 SAVING = "{class_path: ModelCheckpoint, init_args: {monitor: acc}}"
 # What each mechanism refuses, in a setting of `fit` or a whole command line: of the words of Lightning, torch and the
@@ -108,6 +113,10 @@ MECHANISMS = {
         ("--config=fifo", "config is fifo, which is neither a file nor a folder"),
         ("--config=/dev/zero", "config is /dev/zero, which is neither"),
         ("--trainer=/dev/zero", "trainer is /dev/zero, which is neither"),
+        ("--trainer.plugins=[a_file, fifo]", "trainer.plugins is fifo, which is neither a file nor a folder"),
+        ("--config={trainer: {plugins: [fifo]}}", "trainer.plugins is fifo, which is neither"),
+        ("--trainer.plugins=[2026-99-99]", "trainer.plugins"),
+        (f"--trainer.callbacks={BOMB}", "grows to more than 100,000 values by its aliases"),
         ("--trainer=twice.yaml", "trainer twice.yaml in line 2 sets batch_size twice"),
         ("--config=loop", "config loop cannot be read (Too many levels of symbolic links)"),
         (f"--config={'x' * 5000}", "cannot be read (File name too long)"),

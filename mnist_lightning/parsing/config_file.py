@@ -40,6 +40,13 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
                 read_settings(value, "config ")
         elif option in GROUPS and Path(value).is_file():
             read_settings(value, f"{option} ")
+        elif value.lstrip()[:1] in ("[", "{"):
+            try:
+                _refuse_device(option, _loaded(f"{option} {value[:60]}", value))
+            except SettingError:
+                raise
+            except (yaml.YAMLError, RecursionError, ValueError):  # the parser says it
+                continue
 
 
 def read_settings(name: str | Path, option: str = "") -> dict[str, Any]:
@@ -91,10 +98,7 @@ def parse_settings(what: str, text: str) -> dict[str, Any]:
         SettingError: If it holds none, or what it says is read in another way than it looks.
     """
     try:
-        node = yaml.compose(text, Loader=_LOADER)
-        if _size(node, {}, what) > MOST:
-            raise SettingError(f"{what} grows to more than {MOST:,} values by its aliases: write them out.")
-        settings = yaml.load(text, Loader=_LOADER)
+        settings = _loaded(what, text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
@@ -116,10 +120,17 @@ def parse_settings(what: str, text: str) -> dict[str, Any]:
     for name, value in values.items():
         if "\0" in f"{name}{value}":
             raise SettingError(f"{what} has a NUL character in {name.partition(chr(0))[0]}: leave it out.")
-        _refuse_device(name, str(value))
+        _refuse_device(name, value)
         if name in LINKED:
             raise SettingError(f"{what} sets {name}, which seed_everything sets: leave it out.")
     return settings
+
+
+def _loaded(what: str, text: str) -> Any:
+    """What a YAML text of bounded expansion holds."""
+    if _size(yaml.compose(text, Loader=_LOADER), {}, what) > MOST:
+        raise SettingError(f"{what} grows to more than {MOST:,} values by its aliases: write them out.")
+    return yaml.load(text, Loader=_LOADER)
 
 
 def _size(node: yaml.Node | None, known: dict[yaml.Node, int], what: str) -> int:
@@ -146,9 +157,14 @@ def _size(node: yaml.Node | None, known: dict[yaml.Node, int], what: str) -> int
     return known[node]
 
 
-def _refuse_device(name: str, value: str) -> None:
+def _refuse_device(name: str, value: Any) -> None:
+    """Refuses what has no end, or waits for a writer: the parser opens each text that is a path, in lists as well."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_device(name, part)
+        return
     try:
-        mode = Path(value).stat().st_mode
+        mode = Path(str(value)).stat().st_mode
     except (OSError, ValueError):  # it is no path
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
