@@ -172,3 +172,11 @@ def test_a_trained_network_reads_handmade_digits(tmp_path, mnist_dir):
         taken_for = {row["file"]: int(row["prediction"]) for row in csv.DictReader(file)}
     wrong = {name: digit for name, digit in taken_for.items() if digit != digits[name]}
     assert len(taken_for) == 24 and len(wrong) <= 2, wrong
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed(tmp_path):
+    draw(3).save(tmp_path / "3.png")
+    os.rename(tmp_path / "3.png", os.path.join(os.fsencode(tmp_path), b"\xff3.png"))
+    os.mkdir(os.path.join(os.fsencode(tmp_path), b"\xfe"))
+    found = read_images(str(tmp_path))
+    assert found.names == ["\\udcff3.png"] and list(found.skipped) == ["\\udcfe"]
