@@ -342,6 +342,7 @@ def refused(folder: Path, monkeypatch, capfd, args: list[str], says: str) -> Non
     assert sorted(os.listdir()) == there
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_fixes_is_refused_or_obeyed(command, capsys):
     assert command(*FIT, "--trainer.max_epochs=1", "--seed_everything=5") == 0
     runs = "logs/1xcpu/batch_size=0480/seed=5"

@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 
+import pytest
 import torch
 from conftest import PROJECT, QUICK
 from test_fit import same_weights
@@ -17,6 +18,7 @@ from mnist_lightning.runs.program import PROGRAM
 OWN = PROJECT / "docs" / "own_network.py"
 
 
+@pytest.mark.slow
 def test_another_network_has_its_clock_its_record_its_study_and_its_report(command, tmp_path, monkeypatch, capsys):
     assert len(OWN.read_text().splitlines()) < 40
 

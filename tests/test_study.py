@@ -399,6 +399,7 @@ def test_gpus_are_counted(monkeypatch):
         assert without_hardware(setups) == missing
 
 
+@pytest.mark.slow
 def test_a_finished_cell_of_other_settings_stops_the_study(asked_here, command, monkeypatch, capsys, tmp_path):
     """With a real fit."""
     config = Path("1xcpu.yaml")

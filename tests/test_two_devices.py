@@ -63,7 +63,8 @@ def test_compiled_parts_have_the_weights_of_one_device_that_compiles_nothing(fol
     assert 0 < max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-12
 
 
-@pytest.mark.parametrize("compiled", ["false", pytest.param("true", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", ["false", "true"])
 def test_the_strategy_of_two_gpus_gives_the_weights_of_one_device(command, tmp_path, compiled):
     """Eight batches of 480 images and one of 160."""
     options = [*SMALL, "--trainer.accelerator=cpu", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
