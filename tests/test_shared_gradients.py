@@ -1,5 +1,6 @@
 """Gradients that processes of one machine exchange through memory."""
 
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,9 +68,11 @@ def test_gloo_exchanges_them_without_room_on_several_machines_and_with_the_users
     SharedGradients().on_train_start(trainer, trainer.strategy.model)
     trainer.strategy._ddp_comm_hook = None
 
-    def no_room(path, zeros):
+    def no_room(*where, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", no_room)
-    SharedGradients().on_train_start(trainer, trainer.strategy.model)
+    for owner, name in ((Path, "write_bytes"), (tempfile, "TemporaryDirectory")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, no_room)
+            SharedGradients().on_train_start(trainer, trainer.strategy.model)
     assert gradient(trainer) == [[1.0, 2.0, 4.0]]  # gloo knows of one process only

@@ -1,5 +1,6 @@
 """Averages the gradients of CPU processes through memory that they share."""
 
+import contextlib
 import math
 import tempfile
 from pathlib import Path
@@ -86,16 +87,17 @@ def _add_up(waiting: list[tuple[Tensor, Tensor, Future[Tensor]]], announced: Fut
 def _shared_memory(trainer: Trainer, gradients: int, dtype: torch.dtype) -> Tensor | None:
     """Memory for an `Exchange`; None if there is no room for it."""
     shape = (2, trainer.world_size, gradients)
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
-        path = trainer.strategy.broadcast(Path(folder) / "gradients")
-        there = True
+    with contextlib.ExitStack() as folders:
+        path = None
         if trainer.is_global_zero:
-            try:
+            with contextlib.suppress(OSError):
+                folder = tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
+                file = Path(folders.enter_context(folder)) / "gradients"
                 # Zeros are written, so that too little memory is noticed here, and not as a crash in training.
-                path.write_bytes(bytes(math.prod(shape) * dtype.itemsize))
-            except OSError:
-                there = False
-        if not trainer.strategy.broadcast(there):
+                file.write_bytes(bytes(math.prod(shape) * dtype.itemsize))
+                path = file
+        path = trainer.strategy.broadcast(path)
+        if path is None:
             return None
         memory = torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
         trainer.strategy.barrier()
