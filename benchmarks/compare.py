@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,30 @@ def main() -> int:
         return refuse("the code differs from its commit: commit it first, so that the numbers can be had again.")
 
     options.output.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = [{"machine": machine, "images": options.images}]
+    lines: list[dict[str, Any]] = []
     with (options.output / "benchmarks.jsonl").open("w") as file:
-        print(json.dumps(lines[0]), file=file, flush=True)
-        for number in range(1, options.rounds + 1):
-            for precision in ("fp32", "bf16"):
-                limit = run([sys.executable, HERE / "limit.py", f"--precision={precision}"])
-                lines.append({"round": number, "limit": precision, "gflops": limit["gflops"]})
-                print(json.dumps(lines[-1]), file=file, flush=True)
-            for batch_size in options.batch_sizes:
-                for name, program in PROGRAMS.items():
-                    lines.append({"round": number, "program": name, **measure(program, batch_size, options)})
-                    print(json.dumps(lines[-1]), file=file, flush=True)
-                    rate = lines[-1]["images_per_second"]
-                    print(f"round {number}: {name}, batch size {batch_size}: {rate:.0f}", file=sys.stderr)
+        for line in measurements(machine, options):
+            print(json.dumps(line), file=file, flush=True)
+            lines.append(line)
     text = page(lines)
     (options.output / "benchmarks.md").write_text(text)
     print(text)
     return 0
+
+
+def measurements(machine: dict[str, Any], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The machine, then the line of each measurement when it is there."""
+    yield {"machine": machine, "images": options.images}
+    for number in range(1, options.rounds + 1):
+        for precision in ("fp32", "bf16"):
+            limit = run([sys.executable, HERE / "limit.py", f"--precision={precision}"])
+            yield {"round": number, "limit": precision, "gflops": limit["gflops"]}
+        for batch_size in options.batch_sizes:
+            for name, program in PROGRAMS.items():
+                found = measure(program, batch_size, options)
+                rate = found["images_per_second"]
+                print(f"round {number}: {name}, batch size {batch_size}: {rate:.0f}", file=sys.stderr)
+                yield {"round": number, "program": name, **found}
 
 
 def refuse(reason: str) -> int:

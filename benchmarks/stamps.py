@@ -15,7 +15,7 @@ class Stamps(Callback):
     Args:
         batch_size: Of the steps.
         skip: Steps of the first epoch that are not timed.
-        path: Where the line is written at the end; by default it is kept as `line`.
+        path: Where the line is written at the end, if anywhere.
     """
 
     def __init__(self, batch_size: int, skip: int = 0, path: str | None = None) -> None:
@@ -36,6 +36,5 @@ class Stamps(Callback):
         trainer.should_stop = trainer.strategy.broadcast(self.clock.seconds >= LEAST_SECONDS)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.line = self.clock.line(self.batch_size)
         if self.path and trainer.is_global_zero:
-            Path(self.path).write_text(json.dumps(self.line))
+            Path(self.path).write_text(json.dumps(self.clock.line(self.batch_size)))
