@@ -48,7 +48,7 @@ class RunFolder(Callback):
         if stage != "fit":
             return
         self.made = []
-        if is_rehearsal(trainer):
+        if is_fast_dev_run(trainer):
             return
         refuse_bad_start(trainer, module, self.used)
         self.used = True
@@ -139,7 +139,7 @@ def _keep_nothing(places: Mapping[Any, Any]) -> None:
             checkpoint.save_top_k = 0
 
 
-def is_rehearsal(trainer: Trainer) -> bool:
+def is_fast_dev_run(trainer: Trainer) -> bool:
     """Whether the Trainer runs a few batches to try the code, and writes nothing."""
     return bool(getattr(trainer, "fast_dev_run", False))
 
@@ -147,7 +147,7 @@ def is_rehearsal(trainer: Trainer) -> bool:
 def run_folder(trainer: Trainer) -> Path | None:
     """The folder of a Trainer's run, if it has one. Unlike `Trainer.log_dir`, it can be called on one process only."""
     folders = [folder for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
-    return Path(folders[0]) if folders and not is_rehearsal(trainer) else None
+    return Path(folders[0]) if folders and not is_fast_dev_run(trainer) else None
 
 
 def reserve_run_folder(trainer: Trainer, lock: contextlib.ExitStack) -> list[Path]:

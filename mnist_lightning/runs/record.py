@@ -16,7 +16,7 @@ from mnist_lightning.measure.energy import Energy
 from mnist_lightning.measure.machine import describe_machine
 from mnist_lightning.measure.neighbours import Neighbours
 from mnist_lightning.measure.step_parts import StepParts
-from mnist_lightning.runs.folder import is_rehearsal, run_folder
+from mnist_lightning.runs.folder import is_fast_dev_run, run_folder
 from mnist_lightning.runs.from_python import callbacks_of_the_user
 from mnist_lightning.runs.layout import CONFIG, SUMMARY
 from mnist_lightning.runs.program import command_line
@@ -86,7 +86,7 @@ class RunRecord(Callback):
             self.validations[trainer.current_epoch] = {name: now[name] for name in now if name in VALIDATION}
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero or is_rehearsal(trainer):
+        if not trainer.is_global_zero or is_fast_dev_run(trainer):
             return
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.

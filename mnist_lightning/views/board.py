@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Batch, data_module
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.runs.folder import is_rehearsal, run_folder
+from mnist_lightning.runs.folder import is_fast_dev_run, run_folder
 from mnist_lightning.runs.from_python import settings_of
 from mnist_lightning.runs.layout import CONFIG
 from mnist_lightning.runs.program import command_line
@@ -154,7 +154,7 @@ class Layers(nn.Module):
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
     """TensorBoard's loggers on the first process; a rehearsal has none."""
-    there = trainer.is_global_zero and not is_rehearsal(trainer)
+    there = trainer.is_global_zero and not is_fast_dev_run(trainer)
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if there else []
 
 
