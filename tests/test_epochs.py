@@ -75,7 +75,7 @@ def test_a_run_that_diverges_keeps_its_last_good_epoch_and_has_no_summary(comman
         ),
         (
             "--trainer.max_time=00:00:00:00",
-            "Nothing was trained, since the fit was told to stop before its first epoch",
+            "Nothing was trained, since trainer.max_time or a callback told the fit to stop before its first epoch",
         ),
         ("--trainer.max_steps=3", "trainer.max_steps is 3, but an epoch has 2 steps"),
     ],
@@ -127,13 +127,35 @@ def test_a_callback_that_stops_in_mid_epoch_ends_the_run_without_a_checkpoint():
     assert trainer.check_val_every_n_epoch == 2
 
 
-def test_max_time_ends_with_an_epoch(command):
-    """A second is over in the first epoch, and the epoch is trained to its end."""
-    assert command(*FIT[:-1], "--trainer.max_time=00:00:00:01", "--trainer.max_epochs=99") == 0
-    summary = json.loads((RUNS / "version_0" / "summary.json").read_text())
+TIMER = "--trainer.callbacks+=lightning.pytorch.callbacks.Timer"
+
+
+@pytest.mark.parametrize(
+    "second", [["--trainer.max_time=00:00:00:01"], [TIMER, "--trainer.callbacks.duration=00:00:00:01"]]
+)
+def test_max_time_ends_with_an_epoch(command, capsys, second):
+    """A second is over within an epoch, which is trained to its end."""
+    assert command(*FIT, *second, "--trainer.max_epochs=999") == 0
+    run = RUNS / "version_0"
+    summary, config = (json.loads((run / "summary.json").read_text()), (run / "config.yaml").read_bytes())
     saved = torch.load(LAST, weights_only=True)
-    assert summary["steps"] == 9 * summary["epochs"] == saved["global_step"] < 9 * 99
+    assert summary["steps"] == 2 * summary["epochs"] == saved["global_step"] < 2 * 999
     assert summary["by_epoch"]["val/accuracy"][-1] == summary["metrics"]["val/accuracy"]
+
+    # A run that has finished says why it does not go on, and stays what it is.
+    go_on = ["fit", "--config", run / "config.yaml", "--ckpt_path", LAST]
+    assert command(*go_on, "--trainer.max_epochs=998") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: The time that trainer.max_time or a Timer gives is over, since the ")
+    assert " seconds that the checkpoint has trained count: give more. Go on with " in said
+    assert json.loads((run / "summary.json").read_text()) == summary
+    assert (run / "config.yaml").read_bytes() == config
+    # One that was lost after its last checkpoint gets its summary, as with max_epochs.
+    (run / "summary.json").unlink()
+    assert command(*go_on) == 0
+    again = json.loads((run / "summary.json").read_text())
+    for name in ("epochs", "steps", "by_epoch"):
+        assert again[name] == summary[name]
 
 
 def test_the_end_of_an_epoch_is_told_when_its_checkpoint_is_there(capsys):

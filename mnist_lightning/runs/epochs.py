@@ -1,6 +1,7 @@
 """A run is made of whole epochs, each of which has learned something."""
 
 import math
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks.timer import Interval
 from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
 from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.runs.layout import SUMMARY, run_of_checkpoint
 
 
 class DivergedError(SettingError):
@@ -28,14 +30,25 @@ class WholeEpochs(Callback):
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Timer):
-                callback._interval = Interval.epoch  # it is the step unless a user has chosen
+        self.trained = False
+        for timer in _timers(trainer):
+            timer._interval = Interval.epoch  # it is the step unless a user has chosen
         if trainer.max_steps > 0:
             _count_in_epochs(trainer)
 
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        run = run_of_checkpoint(trainer.ckpt_path)
+        finished = run is not None and (run / SUMMARY).exists()
+        for timer in _timers(trainer) if finished else []:
+            left, before = timer.time_remaining(), timer.time_elapsed()
+            if left is not None and left <= 0:
+                raise SettingError(
+                    f"The time that trainer.max_time or a Timer gives is over, since the {before:.1f} seconds that the checkpoint "
+                    "has trained count: give more."
+                )
+
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.validated_every = trainer.check_val_every_n_epoch
+        self.trained, self.validated_every = True, trainer.check_val_every_n_epoch
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
@@ -57,10 +70,19 @@ class WholeEpochs(Callback):
                 )
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.trained:
+            # Lightning has counted one epoch too few if a checkpoint's run was told to stop before it went on.
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            progress.completed = progress.processed
         if trainer.current_epoch == 0:
             raise SettingError(
-                "Nothing was trained, since the fit was told to stop before its first epoch: give it more time."
+                "Nothing was trained, since trainer.max_time or a callback told the fit to stop before its first epoch: give it "
+                "more time."
             )
+
+
+def _timers(trainer: Trainer) -> list[Timer]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
 
 
 def _count_in_epochs(trainer: Trainer) -> None:

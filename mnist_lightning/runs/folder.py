@@ -39,6 +39,7 @@ class RunFolder(Callback):
         self.trains = self.used = False
         self.places: dict[Any, Any] = {}
         self.lock = contextlib.ExitStack()
+        self.config_before: bytes | None = None  # of a run that goes on
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         # A variable of another program, such as RANK, must not silence the loggers of the one process that there is.
@@ -67,6 +68,7 @@ class RunFolder(Callback):
                 raise SettingError(
                     f"ckpt_path lies in {run}, the folder of a run that {holder(run)} writes now: wait until that has ended."
                 )
+            self.config_before = (run / CONFIG).read_bytes() if (run / CONFIG).exists() else None
             return
         try:
             self.made = reserve_run_folder(trainer, self.lock)
@@ -102,10 +104,12 @@ class RunFolder(Callback):
         self.lock.close()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        run = self.made[0] if self.made else run_folder(trainer)
+        if run is not None and self.config_before is not None and not self.trains:
+            (run / CONFIG).write_bytes(self.config_before)  # what was asked for was not begun
         self.lock.close()
         if trainer.state.fn != "fit":
             return
-        run = self.made[0] if self.made else run_folder(trainer)
         lasts = run is not None and (run / LAST).exists()
         if lasts:
             vars(exception)[KEPT_IN] = run
