@@ -107,19 +107,27 @@ def test_a_resumed_run_keeps_what_shapes_its_numbers(command, capsys):
     last, summary = run / "checkpoints/last.ckpt", (run / "summary.json").read_bytes()
     config = (run / "config.yaml").read_bytes()
     for changed, before in (
-        ("limit_train_batches=3", "2"),
-        ("accumulate_grad_batches=2", "1"),
-        ("gradient_clip_val=1.0", "0.5"),
-        ("check_val_every_n_epoch=2", "1"),
-        ("callbacks+=lightning.pytorch.callbacks.WeightAveraging", "None"),
+        ("limit_train_batches=3", "with 2"),
+        ("limit_val_batches=1", "with 1.0"),
+        ("accumulate_grad_batches=2", "with 1"),
+        ("gradient_clip_val=1.0", "with 0.5"),
+        ("gradient_clip_algorithm=value", "without it"),
+        ("check_val_every_n_epoch=2", "with 1"),
+        ("callbacks+=lightning.pytorch.callbacks.WeightAveraging", "without it"),
     ):
         assert command("fit", "--ckpt_path", last, f"--trainer.{changed}", "--trainer.max_epochs=2") == 2
         name = changed.partition("=")[0].rstrip("+")
         said = capsys.readouterr().err
         assert (
             said.splitlines()[-1].startswith(f"error: trainer.{name} is ")
-            and f"the checkpoint was trained with {before}: " in said
+            and f"the checkpoint was trained {before}: " in said
         )
+    for steps, says in (
+        (1, "trainer.max_steps is 1, but the checkpoint has trained 2 steps: give that many or more."),
+        (5, "trainer.max_steps is 5, but an epoch has 2 steps"),
+    ):
+        assert command("fit", "--ckpt_path", last, f"--trainer.max_steps={steps}", "--trainer.max_epochs=9") == 2
+        assert says in capsys.readouterr().err.splitlines()[-1]
     assert (run / "summary.json").read_bytes() == summary and (run / "config.yaml").read_bytes() == config
 
     assert command("fit", "--ckpt_path", last, "--trainer.max_epochs=2") == 0

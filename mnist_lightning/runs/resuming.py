@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from mnist_lightning.errors import SettingError
 from mnist_lightning.parsing.config_file import flat, read_settings
 from mnist_lightning.runs.checkpoints import read_checkpoint, record_in
-from mnist_lightning.runs.identity import code_in, kept_by_a_resumed_run, same_value
+from mnist_lightning.runs.identity import UNSET, code_in, kept_by_a_resumed_run, same_value
 from mnist_lightning.runs.jobs import follow_torchrun, interrupted_checkpoint, job_name, may_have_begun
 from mnist_lightning.runs.layout import CONFIG, run_name, run_of_checkpoint
 from mnist_lightning.runs.setups import refuse_other_setup, resolve, setup_name
@@ -91,11 +91,13 @@ def refuse_contradictions(checkpoint: Mapping[str, Any], given: Mapping[str, Any
     Raises:
         SettingError: If one is not, or a resumed run would train fewer epochs than it has.
     """
-    done, wanted = checkpoint["epoch"] + 1, given.get("trainer.max_epochs")
-    if resume and wanted is not None and -1 < wanted < done:
-        raise SettingError(
-            f"trainer.max_epochs is {wanted}, but the checkpoint has trained {done} epochs: give that many or more."
-        )
+    lengths = {"epochs": checkpoint["epoch"] + 1, "steps": checkpoint.get("global_step", 0)} if resume else {}
+    for what, done in lengths.items():
+        wanted = given.get(f"trainer.max_{what}")
+        if wanted is not None and -1 < wanted < done:
+            raise SettingError(
+                f"trainer.max_{what} is {wanted}, but the checkpoint has trained {done} {what}: give that many or more."
+            )
     then = _settings(checkpoint, resume)
     kept = kept_by_a_resumed_run((resume and record_in(checkpoint).get("config")) or {})
     # Another version may have other settings.
@@ -104,7 +106,7 @@ def refuse_contradictions(checkpoint: Mapping[str, Any], given: Mapping[str, Any
         now = given.get(name)
         if not same_value(name, _as_saved(now), _as_saved(value)):
             raise SettingError(
-                f"{name} is {now}, but the checkpoint was trained with {value}: "
+                f"{name} is {now}, but the checkpoint was trained {_with(name, value)}: "
                 "leave the setting out, or train anew without ckpt_path."
             )
 
@@ -176,6 +178,12 @@ def _checkpoint_of_this_job(config: Namespace, environment: Mapping[str, str]) -
     follow_torchrun(config.trainer, environment)
     name = run_name(setup_name(resolve(config.trainer)), config.data.batch_size, config.seed_everything)
     return interrupted_checkpoint(Path(logger.init_args.save_dir) / (logger.init_args.get("name") or name), job)
+
+
+def _with(name: str, value: Any) -> str:
+    """The value that a setting had, in words."""
+    value = UNSET.get(name) if value is None else value
+    return "without it" if value is None else f"with {value}"
 
 
 def _as_saved(value: Any) -> Any:
