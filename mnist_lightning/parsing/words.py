@@ -10,6 +10,8 @@ KEY = re.compile(r'Parser key "([^"]+)":|argument (?:-\w/)?--([\w.]+)')
 IN_A_CLASS = re.compile(
     r"Problem with given class_path '(?:[\w.]*\.)?(\w+)':\s*(.+?)(?=\n\s*(?:- |Given value)|\Z)", re.DOTALL
 )
+# Of a value that may be of several kinds, what was wrong with it as a class; that it is of no other kind says nothing.
+UNION = re.compile(r"Union subtypes\n.*?\n\s*- (?!Expected a|Not a valid subclass)(.+?)(?=\n|\Z)", re.DOTALL)
 EXPECTED = re.compile(
     r"Expected an? (?:<class '(?:[\w.]*\.)?|typing\.|(?=dot|tuple))(Literal\[.*?\]|dot import path|tuple with \d+ elements|\w+)"
 )
@@ -76,7 +78,9 @@ def of_a_library(error: Exception, given: Mapping[str, Any]) -> str:
         given: The settings that the user gave.
     """
     problem = IN_A_CLASS.search(str(error))
-    reason = _first_sentence(problem[2] if problem else str(error)) or type(error).__name__
+    of_a_class = UNION.search(str(error))
+    text = problem[2] if problem else of_a_class[1] if of_a_class else str(error)
+    reason = _first_sentence(text) or type(error).__name__
     blamed = {name: value for name, value in given.items() if problem and problem[1] in str(value)} or given
     settings = ", ".join(f"{name} {short(_classes(value))}" for name, value in blamed.items())
     return f"{settings or 'the environment'} cannot be used ({reason}): give another value."

@@ -42,6 +42,8 @@ def _problems(environment: Mapping[str, str]) -> Iterator[str]:
     for name, other in COMPANIONS.items():
         if int(environment.get(name, "0")) and other not in environment:
             yield f"{name} is {environment[name]}, but {other} is not set"
+    if int(tasks := environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+        yield f"SLURM_NTASKS is {tasks}, but SLURM_NTASKS_PER_NODE is not set"  # Lightning needs --ntasks-per-node
     if "TORCHELASTIC_RUN_ID" in environment:
         yield from (f"TORCHELASTIC_RUN_ID is set, but {name} is not" for name in OF_TORCHRUN if name not in environment)
 

@@ -4,6 +4,7 @@ import inspect
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -37,6 +38,7 @@ def settle(config: Namespace, command: str) -> str:
     refuse_unsupported(config.trainer)
     images = config.data.get("images")
     _keep_every_epoch(config.checkpoint)
+    _name_choices(config.trainer)
     if command == "predict":
         refuse_bad_place(Path(config.predictions.path), images)
     elif images is not None:
@@ -55,6 +57,15 @@ def _keep_every_epoch(settings: Namespace) -> None:
                 "of all epochs): leave it out, or add a ModelCheckpoint of your own to trainer.callbacks."
             )
         settings[name] = settings[name] if name in ("save_top_k", "verbose") else ours
+
+
+def _name_choices(settings: Namespace) -> None:
+    """Writes choices of callbacks as texts, since YAML knows no enumerations: Lightning's Timer has one by default."""
+    given = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+    for arguments in (each.get("init_args") for each in given if isinstance(each, Namespace)):
+        for name, value in vars(arguments or Namespace()).items():
+            if isinstance(value, Enum):
+                arguments[name] = value.value
 
 
 def add_arguments(parser: LightningArgumentParser, network: str) -> None:
