@@ -143,6 +143,16 @@ def test_disturbed_runs_are_left_out_of_times_and_named_but_not_out_of_accuracy(
     assert all(f"1xcpu at batch size 128, seed {seed}, since {reason}." in text for seed, reason in reasons.items())
 
 
+def test_what_most_runs_were_trained_by_is_asked_by_machine(tmp_path):
+    for seed, (rate, code, torch) in enumerate(
+        [(100.0, "new", "2.14.1")] * 3 + [(100.0, "new", "2.15.0")] + [(160.0, "old", "2.14.0")] * 2
+    ):
+        machine = {"code": code, "torch": torch}
+        make_run(tmp_path, "1xcpu", 128, seed, 1e4 / rate, 0.99, 0.03, machine=machine, rates=(rate, rate))
+    reasons = {run.summary["seed"]: reason for run, reason in left_out(of(tmp_path)).items()}
+    assert reasons == {3: "another PyTorch trained it than most runs (torch 2.15.0)"}
+
+
 def test_two_machines_of_one_name_are_told_apart_by_their_rate(tmp_path):
     for seed, rate in enumerate((100.0, 104.0, 108.0, 160.0)):
         make_run(tmp_path, "1xcpu", 128, seed, 1e4 / rate, 0.99, 0.03, rates=(rate, rate))

@@ -16,6 +16,8 @@ from mnist_lightning.runs.identity import UNSET
 IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine, beside its calibrated rate
 APART = 1.10  # rates further apart than this are those of two machines, whatever they are called
 OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may differ in these
+# What trained a run, as its machine records it: its name in a sentence, and what is shown of it.
+TRAINED_BY = {"code": ("other code", "commit"), "torch": ("another PyTorch", "torch")}
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
 TIMES = (
     "seconds/",
@@ -92,18 +94,28 @@ def _plain(value: Any) -> Any:
 def left_out(runs: Iterable[Run]) -> dict[Run, str]:
     """The runs whose times are not used, with the reason. Their accuracy and loss are."""
     runs = list(runs)
-    codes = Counter(code for run in runs if (code := run.summary["machine"].get("code")))
-    usual = codes.most_common(1)[0][0] if codes else None
+    number = machines(runs)
+    usual = {key: _usual(runs, number, key) for key in TRAINED_BY}
     found = {}
     for run in runs:
         reasons = ["it was interrupted and went on"] * bool(run.summary.get("resumed"))
         reasons += disturbances(run.summary)
-        if (code := run.summary["machine"].get("code")) not in (None, usual):
-            commit = run.summary["machine"].get("commit") or code
-            reasons.append(f"other code trained it than most runs (commit {commit})")
+        machine = run.summary["machine"]
+        for key, (what, shown) in TRAINED_BY.items():
+            if machine.get(key) not in (None, usual[key].get(number[run])):
+                reasons.append(f"{what} trained it than most runs ({shown} {machine.get(shown) or machine[key]})")
         if reasons:
             found[run] = " and ".join(reasons)
     return found
+
+
+def _usual(runs: Iterable[Run], number: Mapping[Run, int], key: str) -> dict[int, str]:
+    """What most runs on a machine have, by the machine's number: times are compared on one machine only."""
+    found = defaultdict[int, Counter[str]](Counter)
+    for run in runs:
+        if (value := run.summary["machine"].get(key)) is not None:
+            found[number[run]][value] += 1
+    return {machine: values.most_common(1)[0][0] for machine, values in found.items()}
 
 
 def machines(runs: Iterable[Run]) -> dict[Run, int]:
