@@ -325,7 +325,8 @@ def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsy
     number = ran.index("32 0 1xcpu.yaml") + 1
     cell = f"[{number}/8] 1xcpu, batch size 32, seed 0"
     left = 8 - number
-    assert f"{cell}: 60.0 s, accuracy 0.9900, loss 0.03000; {left} left, about {left} min" in said
+    time = f"{left} min" if left > 1 else "60 s"
+    assert f"{cell}: 60.0 s, accuracy 0.9900, loss 0.03000; {left} left, about {time}" in said
 
     # What has finished is not run again; what has failed is.
     assert run(monkeypatch, *arguments, "--batch_sizes=[13, 32]") == 1

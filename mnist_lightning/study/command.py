@@ -157,7 +157,8 @@ def _remaining(left: list[Cell], seconds: dict[Cell, float]) -> str:
     mean = sum(seconds.values()) / len(seconds)
     known = {(cell.config, cell.batch_size, str(cell.axes)): value for cell, value in seconds.items()}
     guess = sum(known.get((cell.config, cell.batch_size, str(cell.axes)), mean) for cell in left)
-    return f"; {len(left)} left, about {guess / 60:.0f} min"
+    time = f"{guess / 60:.0f} min" if guess >= 120 else f"{guess:.0f} s"
+    return f"; {len(left)} left, about {time}"
 
 
 def main() -> int:
