@@ -15,11 +15,24 @@ from torch import Tensor
 from mnist_lightning.dropout import dropout, keep_mask
 
 
-def pool_relu_dropout(maps: Tensor, size: int, rate: float, rows: Tensor, key: Tensor) -> Tensor:
-    """Pools, rectifies, flattens in Keras's order and drops out, with the operations of PyTorch.
+def pool_relu(maps: Tensor, size: int) -> Tensor:
+    """Pools, rectifies and flattens in Keras's order, with the operations of PyTorch.
 
     The ReLU comes after the pooling, where only a quarter of the units is left. The result is the same, since ReLU is
     monotonic.
+
+    Args:
+        maps: [n, channels, height, width], channels last.
+        size: Side and stride of the pooling window, in pixels.
+
+    Returns:
+        [n, units], units in the order height, width, channel.
+    """
+    return F.relu(F.max_pool2d(maps, size)).permute(0, 2, 3, 1).flatten(1)
+
+
+def pool_relu_dropout(maps: Tensor, size: int, rate: float, rows: Tensor, key: Tensor) -> Tensor:
+    """`pool_relu` with dropout.
 
     Args:
         maps: [n, channels, height, width], channels last.
@@ -31,8 +44,7 @@ def pool_relu_dropout(maps: Tensor, size: int, rate: float, rows: Tensor, key: T
     Returns:
         [n, units], units in the order height, width, channel.
     """
-    pooled = F.relu(F.max_pool2d(maps, size))
-    return dropout(pooled.permute(0, 2, 3, 1).flatten(1), rate, rows, key)
+    return dropout(pool_relu(maps, size), rate, rows, key)
 
 
 class FusedPoolReLUDropout(torch.autograd.Function):
