@@ -15,13 +15,27 @@ from mnist_lightning.measure.machine import BESIDE, training_code
 CPU = torch.device("cpu")
 
 
+def tick(monkeypatch, *repetitions: tuple[float, float, float]) -> None:
+    """A clock on which the repetitions of each measurement take these seconds, and the time to measure is then over."""
+    moments = [
+        moment
+        for first, second, third in repetitions
+        for moment in (0.0, 1.0, 1.0 + first, 2.0, 2.0 + second, 3.0, 3.0 + third, 4.0)
+    ]
+    monkeypatch.setattr(clock, "perf_counter", iter(moments).__next__)
+    monkeypatch.setattr(calibration, "SECONDS", 0.06)
+
+
 def test_a_rate_is_the_work_of_the_shortest_repetition(monkeypatch):
-    """A clock on which repetitions take 4, 2 and 8 ms, and the time to measure is over at once."""
-    moments = iter([0.0, 1.0, 1.004, 2.0, 2.002, 3.0, 3.008, 4.0] * 2)
-    monkeypatch.setattr(calibration, "SECONDS", 0.0)
-    monkeypatch.setattr(clock, "perf_counter", lambda: next(moments))
+    """A product of a quarter of the side tells first that a whole one is short enough."""
+    tick(monkeypatch, (4e-5, 2e-5, 8e-5), (0.004, 0.002, 0.008), (0.004, 0.002, 0.008))
     assert RATES["fp32_gflops"](CPU) == pytest.approx(2 * SIDE["cpu"] ** 3 / 0.002 / 1e9)
     assert RATES["copy_gb_per_second"](CPU) == pytest.approx(2 * calibration.COPIED / 0.002 / 1e9)
+
+
+def test_a_product_that_would_take_too_long_is_one_of_a_quarter_of_the_side(monkeypatch):
+    tick(monkeypatch, (0.004, 0.001, 0.008))  # 64 times a millisecond
+    assert RATES["bf16_gflops"](CPU) == pytest.approx(2 * (SIDE["cpu"] // 4) ** 3 / 0.001 / 1e9)
 
 
 def test_nothing_is_drawn_from_the_random_stream(monkeypatch):

@@ -16,18 +16,29 @@ HOST = "host_gflops"  # the first process measures it alone, so that all setups 
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """GFLOP/s of a matrix product, with all threads of this process: the best of short repetitions."""
+    """GFLOP/s of a matrix product, with all threads of this process: the best of short repetitions.
+
+    Where the product would take longer than the measurement, as in bfloat16 on a processor without it, it is one of a quarter
+    of the side.
+    """
     side = SIDE.get(device.type, 2048)
+    seconds = _product_seconds(side // 4, device, dtype, 0.0)
+    if 4**3 * seconds < SECONDS:
+        return 2 * side**3 / _product_seconds(side, device, dtype, SECONDS) / 1e9
+    return 2 * (side // 4) ** 3 / seconds / 1e9
+
+
+def _product_seconds(side: int, device: torch.device, dtype: torch.dtype, during: float) -> float:
     one = torch.ones(side, side, dtype=dtype, device=device)
     out = torch.empty_like(one)
-    return 2 * side**3 / _least_seconds(lambda: torch.mm(one, one, out=out), device) / 1e9
+    return _least_seconds(lambda: torch.mm(one, one, out=out), device, during)
 
 
 def copy_rate(device: torch.device) -> float:
     """GB/s read and written in a copy within the device's memory: the best of short repetitions."""
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    return 2 * COPIED / _least_seconds(lambda: target.copy_(source), device) / 1e9
+    return 2 * COPIED / _least_seconds(lambda: target.copy_(source), device, SECONDS) / 1e9
 
 
 def host_rate() -> float:
@@ -48,10 +59,10 @@ RATES: dict[str, Callable[[torch.device], float]] = {
 }
 
 
-def _least_seconds(work: Callable[[], object], device: torch.device) -> float:
+def _least_seconds(work: Callable[[], object], device: torch.device, during: float) -> float:
     """The shortest repetition: other programs only ever make one longer."""
     work()  # chooses kernels, and touches the memory
-    least, count, end = float("inf"), 0, now(device) + SECONDS
+    least, count, end = float("inf"), 0, now(device) + during
     while count < LEAST or now(device) < end:
         begin = now(device)
         work()
