@@ -50,6 +50,8 @@ def caused_by(settings: Callable[[Exception], str]) -> Iterator[None]:
 def sentence(error: BaseException) -> str:
     """The message of an error, and the notes that callbacks added to it or to the errors that caused it."""
     words = [f"{_reason(error)}." if isinstance(error, OSError) and error.strerror else str(error)]
+    if "EADDRINUSE" in words[0]:  # of torch, whose message names neither the setting nor the remedy
+        words = [f"MASTER_PORT is {os.environ.get('MASTER_PORT')}, which another program uses: set another one."]
     return " ".join(" ".join(dict.fromkeys([*words, *_notes(error)])).split())
 
 

@@ -74,6 +74,14 @@ MECHANISMS = {
         (["study", f"--name={'x/' * 9999}", "--setups=[a]"], " … "),
         ("--optimizer=Adam", "--optimizer is no setting: it is Adadelta with model.learning_rate"),
         ("--lr_scheduler=StepLR", "--lr_scheduler is no setting: the learning rate is constant"),
+        (
+            "--model.class_path=my.Net",
+            "--model.class_path is no setting, since the class of model cannot be chosen: name one of its settings",
+        ),
+        (
+            "--data.init_args.batch_size=64",
+            "--data.init_args.batch_size is no setting, since the class of data cannot be chosen: name one of its settings",
+        ),
         ("--model=my.Net", "give a class of your own to commands.main, as docs/own_network.py does"),
         ("--data=my.Data", "data cannot be set as a whole"),
         ("--trainer=null", "trainer cannot be set as a whole"),

@@ -1,12 +1,15 @@
 """The start of several processes ends in bounded time."""
 
 import os
+import socket
 import threading
 from types import SimpleNamespace
 
 import pytest
+import torch.distributed
 
 from mnist_lightning.durability.heartbeat import Heartbeat, limit_start
+from mnist_lightning.errors import sentence
 
 
 def made(world_size: int, launched: bool) -> SimpleNamespace:
@@ -51,3 +54,14 @@ def test_processes_that_have_met_may_take_their_time(ended, monkeypatch):
     heartbeat.ending.set()
     heartbeat.start.join(10)
     assert not ended.is_set()
+
+
+def test_a_taken_port_is_named(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(torch.distributed.DistNetworkError) as found:
+            torch.distributed.TCPStore("127.0.0.1", port, 2, is_master=True)
+    assert sentence(found.value) == f"MASTER_PORT is {port}, which another program uses: set another one."

@@ -97,6 +97,9 @@ def _unknown(arguments: str, names: Iterable[str]) -> str:
     name = option.lstrip("-")
     if name in REMEDIES:
         return f"{option} is no setting: {REMEDIES[name]}."
+    of, _, part = name.partition(".")
+    if of in REMEDIES and part.startswith(("class_path", "init_args")):
+        return f"{option} is no setting, since the class of {of} cannot be chosen: {REMEDIES[of]}."
     names = list(names)
     near = [each for each in names if each.partition(".")[2] == name] or difflib.get_close_matches(name, names, 1)
     remedy = f"did you mean --{near[0]}?" if near and option.startswith("-") else "see --help for the settings."
