@@ -34,6 +34,7 @@ def own_signals() -> Iterator[None]:
 def short_calibrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits of tests need no exact rate of the machine."""
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
+    monkeypatch.setattr(calibration, "COPY_SECONDS", 0.0)
     monkeypatch.setattr(calibration, "COPIED", 1 << 20)
 
 
