@@ -187,8 +187,8 @@ def test_what_disturbs_a_run(changes, reasons):
         "machine": {"precision": "bf16-mixed", "cores": 4},
         "neighbours": {"own_cores": 2.0, "other_cores": 0.0, "stolen_cores": 0.0, **changes},
         "calibration": {
-            "before": {"fp32_gflops": 1.0, "bf16_gflops": 100.0},
-            "after": {"fp32_gflops": 50.0, "bf16_gflops": after},
+            "before": {"bf16_gflops": 1.0, "fp32_gflops": 100.0},
+            "after": {"bf16_gflops": 50.0, "fp32_gflops": after},
         },
     }
     assert len(disturbances(summary)) == reasons
