@@ -140,6 +140,11 @@ def test_the_cost_of_a_second_process_is_that_of_the_step_table():
     ) in text
 
 
+def test_the_losses_of_both_precisions_are_those_of_the_report():
+    fp32, bf16 = (table("Loss")[128, f"1xcpu, {precision} (n 3)"] for precision in ("fp32", "bf16"))
+    assert f"have a mean loss of {fp32} in fp32 and of {bf16} in bf16" in " ".join(SPEED.split())
+
+
 def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
     runs = read_runs([STUDY / "runs"])
     write(tmp_path, runs)

@@ -191,12 +191,29 @@ def test_a_report_of_one_run_speaks_of_one(tmp_path):
 def test_the_first_screen_is_five_sentences_of_the_numbers(logs, tmp_path):
     lines = written(tmp_path, logs).splitlines()[2:7]
     assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5."]
-    assert "6 runs of `fit` (`1xcpu`, `1xgpu` and `2xgpu`; 2 batch sizes; 3 seeds; 10 epochs)" in lines[0]
+    assert (
+        "6 runs of `fit` (4 of `1xcpu`, 1 of `1xgpu` and 1 of `2xgpu`; 2 batch sizes; 3 seeds; 10 epochs)" in lines[0]
+    )
     assert "each step cost 3.1 ms more on two GPUs than on one" in lines[3] and "between 256 and 512 images" in lines[3]
     assert (
-        "All of the paper's setups ran; 0 runs are left out of the times, and `1xgpu` and `2xgpu` have one seed"
+        "All of the paper's setups ran; no run is left out of the times, and `1xgpu` and `2xgpu` have one seed"
         in lines[4]
     )
+
+
+def test_what_to_set_is_said_from_the_time_to_99_percent(tmp_path):
+    """The made runs reach their accuracy after five of ten epochs."""
+    for precision, size, seconds, accuracy in (
+        ("bf16-mixed", 128, 60.0, 0.991),
+        ("bf16-mixed", 512, 50.0, 0.989),
+        ("32-true", 128, 120.0, 0.991),
+    ):
+        machine = {"precision": precision}
+        make_run(tmp_path / "logs" / precision, "1xcpu", size, 0, seconds, accuracy, 0.03, machine=machine)
+    text = written(tmp_path, tmp_path / "logs").split("## What should one set?")[1].split("## Method")[0]
+    assert "**Batch size.** 128: with it `1xcpu, bf16` reached 99 % before all others, after 30.0 s." in text
+    assert "bf16: with it `1xcpu, bf16` took 0.50 times the seconds of fp32 at this batch size." in text
+    assert "the second device first paid between 256 and 512 in the paper.\n- **What to buy.** No GPU ran" in text
 
 
 def test_runs_without_step_parts_are_reported(tmp_path):

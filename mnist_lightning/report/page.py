@@ -164,6 +164,12 @@ def single(table: pd.DataFrame) -> list[str]:
     return [column for column, n in counts(table).items() if n == 1]
 
 
+def counted(table: pd.DataFrame) -> list[str]:
+    """The columns, each with its number of runs if there are several columns."""
+    runs = table[["column", "batch_size", "seed", "repeat"]].drop_duplicates().column.value_counts(sort=False)
+    return [f"{runs[column]} of `{column}`" for column in runs.index] if len(runs) > 1 else quoted(list(runs.index))
+
+
 def quoted(columns: Sequence[str]) -> list[str]:
     return [f"`{column}`" for column in columns]
 
