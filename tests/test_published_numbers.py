@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from test_readme import README, SPEED, STUDIED
 
 from mnist_lightning.model import MNISTClassifier
+from mnist_lightning.report.columns import left_out, machines
 from mnist_lightning.report.runs import read_runs
 from mnist_lightning.report.writing import FIGURES, write
 
@@ -119,7 +120,7 @@ def test_the_minutes_of_the_study_are_those_of_its_runs():
 
 def test_the_cost_of_a_second_process_is_that_of_the_step_table():
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
+        cells(line)
         for line in (STUDY / "report.md")
         .read_text()
         .split("## Where a step's time goes")[1]
@@ -159,6 +160,7 @@ def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
     for name in FIGURES.keys() - {"networks"}:
         assert (STUDY / f"{name}.svg").exists() and (STUDY / f"{name}.png").exists()
     assert {(run.summary["data"], run.summary["epochs"]) for run in runs} == {("mnist", 10)}
+    assert set(machines(runs).values()) == {1} and not left_out(runs)
 
 
 def test_the_committed_report_is_short():

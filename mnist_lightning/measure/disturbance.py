@@ -8,7 +8,10 @@ SHARE = 0.05  # of the cores that the run used, or of its calibrated rate: from 
 
 def rate(summary: Mapping[str, Any], moment: str) -> float | None:
     """GFLOP/s of a product in the run's precision, `before` or `after` it; None if it was not calibrated."""
-    kind = "bf16" if summary["machine"]["precision"].startswith("bf16") else "fp32"
+    return _rate_in("bf16" if summary["machine"]["precision"].startswith("bf16") else "fp32", summary, moment)
+
+
+def _rate_in(kind: str, summary: Mapping[str, Any], moment: str) -> float | None:
     return summary.get("calibration", {}).get(moment, {}).get(f"{kind}_gflops")
 
 
@@ -21,9 +24,7 @@ def disturbances(summary: Mapping[str, Any]) -> list[str]:
             found.append(f"{who} {cores:.2f} cores while it used {used:.2f}")
     # In fp32, whatever the run's precision. A processor's clock drifts for all products alike, but a host that moves its
     # virtual cores apart changes the shorter product in bf16 by a tenth, and may do so in every run that keeps them busy.
-    before, after = (
-        summary.get("calibration", {}).get(moment, {}).get("fp32_gflops") for moment in ("before", "after")
-    )
+    before, after = _rate_in("fp32", summary, "before"), _rate_in("fp32", summary, "after")
     if before and after and abs(after / before - 1) > SHARE:
         found.append(f"the machine gave {before:.0f} GFLOP/s in fp32 before it and {after:.0f} after it")
     return found
