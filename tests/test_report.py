@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import statistics
 import subprocess
@@ -54,6 +55,15 @@ def written(folder: Path, *logs: Path) -> str:
     """The report's page."""
     write(folder, read_runs(logs))
     return (folder / "report.md").read_text()
+
+
+def test_the_order_of_runs_is_that_of_their_paths(logs):
+    """A copy or a clone has other times of change, and must give the same report."""
+    before = [run.folder for run in read_runs([logs / "2xgpu", logs])]
+    assert before == [logs / "2xgpu/batch_size=0128/seed=0/version_0", *sorted(set(before[1:]))] and len(before) == 6
+    for moment, folder in enumerate(reversed(before)):
+        os.utime(folder / "summary.json", (moment, moment))
+    assert [run.folder for run in read_runs([logs / "2xgpu", logs])] == before
 
 
 def test_report_writes_everything(logs, tmp_path, monkeypatch, capsys):

@@ -93,7 +93,8 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """The finished runs in and under folders, the oldest first. What cannot be read is named and left out.
+    """The finished runs in and under folders, in the order of the folders and then of their paths, since a copy of a run
+    keeps no times. What cannot be read is named and left out.
 
     Raises:
         SettingError: If a folder is not there, or holds no finished run that can be read.
@@ -105,9 +106,10 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         finished = list(folder.rglob(f"version_*/{SUMMARY}"))
         if folder.absolute().name.startswith("version_"):  # a run's own
             finished += folder.glob(SUMMARY)
-        found |= {path.resolve(): path for path in finished}  # a folder may be named twice
+        for path in sorted(finished):
+            found.setdefault(path.resolve(), path)  # a folder may be named twice
     runs, unreadable = [], []
-    for path in sorted(found.values(), key=lambda path: (path.stat().st_mtime, path)):
+    for path in found.values():
         try:
             runs.append(_read(path.parent))
         except SettingError as error:
