@@ -51,7 +51,10 @@ def tables(seconds: dict[str, dict[int, float]], accuracy: dict | None = None) -
         ("batch size of 128", "one GPU", "supported", "undecided", "10 of 10 cells, 10 of them beyond chance"),
         ("batch size of 128", "either", "contradicted", "undecided", "19 of 20 cells, 19 of them beyond chance; against it 2xgpu, loss at 256"),
         ("until the batch size is 2048", "", "contradicted", "undecided", "4 of 6 cells, 4 of them beyond chance; against it 2xgpu / 1xgpu at 512, 2xgpu / 1xgpu at 1024"),
-        ("significant decrease", "", "contradicted", "contradicted", "the last size that saves 2 % or more: 1xcpu: 512, 1xgpu: 2048, 2xgpu: 2048"),
+        ("significant decrease", "", "contradicted", "contradicted", "; ".join(
+            f"{setup}: {last} takes {to} times the seconds of half as many, {2 * last} {beyond}, and the last size that saves 2 % or more is {saves}"
+            for setup, last, to, beyond, saves in (("1xcpu", 512, 0.9298, 0.9896, 512), ("1xgpu", 256, 0.679, 0.8062, 2048), ("2xgpu", 256, 0.5927, 0.7089, 2048))
+        )),
         ("1 GPU has more accuracy", "", "supported", "undecided", "ratio 1.069 on average; 5 of 7 cells"),
         ("1 GPU has less loss", "", "supported", "supported", "ratio 1.087 on average; 4 of 7 cells"),
         ("on average, performed better", "time", "supported", "supported", "ratio 1.115 on average; 4 of 7 cells"),
@@ -70,6 +73,16 @@ def test_the_best_of_many_cells_has_bonferronis_interval():
     assert verdict.found.startswith(f"{best:.3f} ({best * math.exp(-half):.3f} to {best * math.exp(half):.3f}) at most")
     seen = 0.07 * math.sqrt(2) * (stats.t.ppf(0.975, 14) + stats.t.ppf(0.8, 14))
     assert verdict.seen == pytest.approx(math.exp(seen) - 1)
+
+
+def test_the_decisive_steps_of_a_saving_have_their_intervals():
+    verdict = judge(published(NOISE), "significant decrease")
+    half = stats.t.ppf(0.975, 14) * 0.03 * math.sqrt(2)
+    step = 517.46 / 556.50
+    assert f"512 takes {step:.3f} ({step * math.exp(-half):.3f} to {step * math.exp(half):.3f}) times" in verdict.found
+    half = stats.t.ppf(1 - 0.025 / 3, 14) * 0.03 * math.sqrt(2)  # one of the three steps after 256
+    step = 22.63 / 28.07
+    assert f"512 {step:.3f} ({step * math.exp(-half):.3f} to {step * math.exp(half):.3f}), and" in verdict.found
 
 
 def test_an_average_is_over_the_batch_sizes():
@@ -119,7 +132,8 @@ def test_what_is_significant_is_a_share_of_the_time():
     assert judge(tables({"1xcpu": slower}), "significant decrease").word == "supported"
     late = {**seconds, 1024: 95.0}
     verdict = judge(tables({"1xcpu": late}), "significant decrease")
-    assert (verdict.word, verdict.found) == ("contradicted", "the last size that saves 2 % or more: 1xcpu: 1024")
+    assert verdict.word == "contradicted" and verdict.found.endswith("the last size that saves 2 % or more is 1024")
+    assert "1024 0.9704," in verdict.found
     assert judge(tables({"1xcpu": {32: 700.0, 512: 500.0}}), "significant decrease").word is None
 
 

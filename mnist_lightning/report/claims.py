@@ -12,6 +12,7 @@ from mnist_lightning.report.verdicts import (
     Cells,
     Verdict,
     every_cell,
+    least_seen,
     on_average,
     some_cell,
     variances,
@@ -111,18 +112,24 @@ def _last_saving(evidence: Evidence) -> Verdict:
     """A doubled batch saves something up to the size that the paper names, and nothing after it."""
     found: list[str] = []
     judged: list[int] = []
+    decisive: list[Estimate] = []
     for setup, last in (("1xcpu", 512), ("1xgpu", 256), ("2xgpu", 256)):
         steps = evidence.steps("seconds/fit", setup)
         if not {last, 2 * last} <= steps.keys():
             continue  # the step to it, or the one after it, was not run
         saving = [size for size, each in steps.items() if each.ratio <= 1 - SIGNIFICANT]
-        found.append(f"{setup}: {max(saving, default='never')}")
         after = {size: each for size, each in steps.items() if size > last}
+        to, beyond = with_interval(steps[last]), with_interval(steps[2 * last], len(after))
+        found.append(
+            f"{setup}: {last} takes {to} times the seconds of half as many, {2 * last} {beyond}, and the last size that "
+            f"saves 2 % or more is {max(saving, default='none')}"
+        )
+        decisive += [steps[last], steps[2 * last]]
         judged.append(-steps[last].judge(1 - SIGNIFICANT))
         judged += [each.judge(1 - SIGNIFICANT, len(after)) for each in after.values()]
     if not judged:
         return NOTHING
-    return Verdict(WORDS[min(judged)], "the last size that saves 2 % or more: " + ", ".join(found))
+    return Verdict(WORDS[min(judged)], "; ".join(found), least_seen(decisive))
 
 
 def _meet_at_1024(metric: str) -> Callable[[Evidence], Verdict]:
