@@ -14,11 +14,13 @@ from test_readme import README, SPEED, STUDIED
 
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.report.columns import left_out, machines
+from mnist_lightning.report.page import make_page
 from mnist_lightning.report.runs import read_runs
 from mnist_lightning.report.writing import FIGURES, write
 
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
 STUDY = PROJECT / "results" / "amd-epyc-family-26-2-cores" / "study"
+NETWORKS = PROJECT / "results" / "intel-xeon-family-6-model-167-2-cores" / "architecture"
 SAME_CELL = sorted((STUDY / "runs/fp32/1xcpu/batch_size=0128").glob("seed=*/version_0/summary.json"))
 
 
@@ -146,21 +148,58 @@ def test_the_losses_of_both_precisions_are_those_of_the_report():
     assert f"have a mean loss of {fp32} in fp32 and of {bf16} in bf16" in " ".join(SPEED.split())
 
 
-def test_the_committed_report_is_that_of_the_committed_runs(tmp_path):
-    runs = read_runs([STUDY / "runs"])
+@pytest.mark.parametrize(("folder", "without"), [(STUDY, {"networks"}), (NETWORKS, set())])
+def test_the_committed_reports_are_those_of_the_committed_runs(tmp_path, folder, without):
+    runs = read_runs([folder / "runs"])
     write(tmp_path, runs)
-    assert (tmp_path / "results.csv").read_text() == (STUDY / "results.csv").read_text()
+    assert (tmp_path / "results.csv").read_text() == (folder / "results.csv").read_text()
     # One line tells the command.
     ours, committed = (
-        [line for line in (folder / "report.md").read_text().splitlines() if not line.startswith("- Made by")]
-        for folder in (tmp_path, STUDY)
+        [line for line in (each / "report.md").read_text().splitlines() if not line.startswith("- Made by")]
+        for each in (tmp_path, folder)
     )
     assert ours == committed
-    assert "summary" in (STUDY / "report.html").read_text()
-    for name in FIGURES.keys() - {"networks"}:
-        assert (STUDY / f"{name}.svg").exists() and (STUDY / f"{name}.png").exists()
+    assert "summary" in (folder / "report.html").read_text()
+    for name in FIGURES.keys() - without:
+        assert (folder / f"{name}.svg").exists() and (folder / f"{name}.png").exists()
     assert {(run.summary["data"], run.summary["epochs"]) for run in runs} == {("mnist", 10)}
-    assert set(machines(runs).values()) == {1} and not left_out(runs)
+    assert set(machines(runs).values()) == {1}
+    assert len({run.summary["machine"]["code"] for run in runs}) == 1
+
+
+def test_no_run_of_the_study_is_left_out():
+    assert not left_out(read_runs([STUDY / "runs"]))
+
+
+def test_every_network_ran_with_three_seeds():
+    seeds = defaultdict(set)
+    for run in read_runs([NETWORKS / "runs"]):
+        network = json.dumps([run.settings[f"model.{name}"] for name in ("channels", "hidden")])
+        seeds[run.summary["setup"], run.summary["batch_size"], network].add(run.summary["seed"])
+    assert len(seeds) == 10 + 3 * 3 and set(map(frozenset, seeds.values())) == {frozenset({0, 1, 2})}
+
+
+def test_what_is_said_of_networks_is_what_their_report_says():
+    part = STUDIED.split("## How the network matters")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")]
+    report = (NETWORKS / "report.md").read_text().split("## How does the network matter?")[1]
+    by_setting, gains = (report.split(f"**{title}")[1].split("\n\n")[1] for title in ("Each setting", "Does the gain"))
+    assert rows == [line.strip() for line in [*by_setting.splitlines(), *gains.splitlines()]]
+    (grid,) = (each for each in make_page(read_runs([NETWORKS / "runs"])).effects if each)
+    errors = {each.value: each.ratios["errors"] for each in grid}
+    ends = [
+        end
+        for value in ("[16, 32]", "[64, 128]")
+        for end in errors[f"channels {value} instead of channels [32, 64]"].interval()
+    ]
+    percent = f"{max(abs(end - 1) for end in ends):.0%}".replace("%", " %")
+    assert f"change the errors by {percent} at most" in " ".join(part.split())
+    assert f"change the errors by {percent} at most" in README
+    runs = read_runs([NETWORKS / "runs"])
+    rates = [moment["fp32_gflops"] for run in runs for moment in run.summary["calibration"].values()]
+    text = " ".join(part.split())
+    assert f"{len(runs)} runs" in text and f"the times of {len(left_out(runs))} runs are left out" in text
+    assert f"from {min(rates):.0f} to {max(rates):.0f} GFLOP/s in fp32" in text
 
 
 def test_the_committed_report_is_short():

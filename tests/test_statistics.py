@@ -254,6 +254,24 @@ def test_nine_networks_have_a_table_sorted_by_size_and_do_not_fill_the_papers(tm
     assert reference.name == "the paper's" and reference.ratios == {}
     real = [network.name for network in one.networks if network.real("errors", 8)]
     assert real == [f"channels [64, 128], hidden {hidden}" for hidden in (64, 128, 256)]
+    # Each setting by itself, over the paper's value, in nine pairs.
+    by_setting, _ = page.effects
+    channels = [f"channels {value} instead of channels [32, 64]" for value in ([16, 32], [64, 128])]
+    assert [each.value for each in by_setting] == [
+        *channels,
+        *(f"hidden {value} instead of hidden 128" for value in (64, 256)),
+    ]
+    assert [each.pairs for each in by_setting] == [9] * 4
+    wide = by_setting[1].ratios["errors"]
+    fewer = [math.log((70 + 3 * seed) / (100 + 3 * seed)) for seed in range(3)] * 3
+    assert wide.log == pytest.approx(statistics.mean(fewer)) and wide.freedom == 16
+    # The narrow networks have exactly the errors of the paper's, so that half of the pooled variance is theirs.
+    assert wide.error == pytest.approx(statistics.stdev(fewer) / math.sqrt(2) / 3)
+    seconds = [math.log((64 + 12.8 + seed) / (64 + 6.4 + seed)) for seed in range(3)]
+    seconds += [
+        math.log((2 * first + 12.8 + seed) / (2 * first + 6.4 + seed)) for first in (16, 128 / 2) for seed in range(3)
+    ]
+    assert by_setting[3].ratios["seconds/fit"].log == pytest.approx(statistics.mean(seconds))
     (growth,) = growths(page.table)
     assert growth.second and growth.exponent.judge() == 1 and len(growth.gains) == 9
     x, y = [], []
@@ -266,6 +284,7 @@ def test_nine_networks_have_a_table_sorted_by_size_and_do_not_fill_the_papers(tm
     write(tmp_path, of(tmp_path))
     text = (tmp_path / "report.md").read_text()
     assert len(re.findall(r"^\| \d \| (channels|the paper's)", text, re.MULTILINE)) == 2 * 9
+    assert "| channels [64, 128] instead of channels [32, 64] | 9 | **0.71 [" in text
     assert "| `2xcpu` instead of `1xcpu` at batch size 128 | 1.00 " in text and "| **yes** |" in text
     claims = {claim.reading: verdict.word for claim, verdict in judged(page)[1][1]}
     assert claims["network: two devices gain more where it is larger"] == "supported"

@@ -173,9 +173,9 @@ def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
     found = []
     for run in runs:
         own = [name for name in differing if not (is_papers(run) and _of_architecture(name))]
-        parts = {name: _part(name, _value(name, settings[run])) for name in own if name in settings[run]}
-        network = [part for name, part in parts.items() if part and _of_network(name)]
-        other = [part for name, part in parts.items() if part and not _of_network(name)]
+        parts = {name: part(name, _value(name, settings[run])) for name in own if name in settings[run]}
+        network = [part for name, part in parts.items() if part and of_network(name)]
+        other = [part for name, part in parts.items() if part and not of_network(name)]
         found.append((", ".join([run.summary["setup"], *other, *network]), ", ".join(network), run))
     return found
 
@@ -190,7 +190,8 @@ def _order(values: pd.Series) -> pd.Series:
     return values.map(setup_order) if values.name == "setup" else values
 
 
-def _of_network(name: str) -> bool:
+def of_network(name: str) -> bool:
+    """Whether a setting is one of the network."""
     return name == "network" or name.startswith("model.")
 
 
@@ -213,7 +214,7 @@ def _value(name: str, settings: Mapping[str, Any]) -> Any:
     return UNSET.get(name) if settings[name] is None else settings[name]
 
 
-def _part(name: str, value: Any) -> str:
+def part(name: str, value: Any) -> str:
     """A setting in the name of a column; empty if it says nothing."""
     if value is None and (name in OF_A_SETUP or name.startswith("model.")):
         return ""

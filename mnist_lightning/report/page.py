@@ -10,7 +10,8 @@ import pandas as pd
 from mnist_lightning import paper
 from mnist_lightning.report import evidence
 from mnist_lightning.report.claims import CLAIMS, NAMES, Verdict
-from mnist_lightning.report.columns import left_out, machines, of_the_paper, tidy, values
+from mnist_lightning.report.columns import labelled, left_out, machines, of_the_paper, tidy, values
+from mnist_lightning.report.effects import Effect, effects
 from mnist_lightning.report.evidence import CERTAIN, Evidence, Noise, published
 from mnist_lightning.report.networks import Grid, Growth, grids, growths
 from mnist_lightning.report.reproduction import Agreement, agreements
@@ -58,9 +59,10 @@ class Page:
     fits: list[Fitted]
     seconds: list[Second]
     networks: list[Grid]
+    effects: list[list[Effect]]  # of the settings, by grid
     growths: list[Growth]
     agreements: list[Agreement]
-    left_out: dict[Run, str]
+    left_out: list[tuple[str, str]]  # a run and the reason
     machines: dict[Run, int]
 
 
@@ -69,6 +71,8 @@ def make_page(runs: Sequence[Run]) -> Page:
     table = tidy(runs)
     main = of_the_paper(table)
     noise = evidence.noise(main)
+    scatter = evidence.noise(table)
+    found = list(grids(table, scatter))
     grown = list(growths(table))
     ours = {
         name: evidence.ours(group, noise, [each.exponent for each in grown if each.second and each.variant == name])
@@ -78,6 +82,7 @@ def make_page(runs: Sequence[Run]) -> Page:
     fits = {name: our_fits(group) for name, group in variants(main)}
     pairs = [second_device("the paper", theirs, paper_fits())]
     pairs += [second_device(f"ours, {name}" if name else "ours", each, fits[name]) for name, each in ours.items()]
+    names = {run: ", ".join(filter(None, [run.name, network])) for _, network, run in labelled(runs)}
     return Page(
         runs=runs,
         table=table,
@@ -87,10 +92,11 @@ def make_page(runs: Sequence[Run]) -> Page:
         paper=theirs,
         fits=[*paper_fits(), *(fit for each in fits.values() for fit in each)],
         seconds=[each for each in pairs if each is not None],
-        networks=list(grids(table, evidence.noise(table))),
+        networks=found,
+        effects=[effects(runs, table, grid, scatter) for grid in found],
         growths=grown,
         agreements=agreements(ours.values(), theirs),
-        left_out=left_out(runs),
+        left_out=[(names[run], reason) for run, reason in left_out(runs).items()],
         machines=machines(runs),
     )
 
