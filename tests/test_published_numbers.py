@@ -185,7 +185,8 @@ def test_what_is_said_of_networks_is_what_their_report_says():
     report = (NETWORKS / "report.md").read_text().split("## How does the network matter?")[1]
     by_setting, gains = (report.split(f"**{title}")[1].split("\n\n")[1] for title in ("Each setting", "Does the gain"))
     assert rows == [line.strip() for line in [*by_setting.splitlines(), *gains.splitlines()]]
-    (grid,) = (each for each in make_page(read_runs([NETWORKS / "runs"])).effects if each)
+    runs = read_runs([NETWORKS / "runs"])
+    (grid,) = (each for each in make_page(runs).effects if each)
     errors = {each.value: each.ratios["errors"] for each in grid}
     ends = [
         end
@@ -193,11 +194,10 @@ def test_what_is_said_of_networks_is_what_their_report_says():
         for end in errors[f"channels {value} instead of channels [32, 64]"].interval()
     ]
     percent = f"{max(abs(end - 1) for end in ends):.0%}".replace("%", " %")
-    assert f"change the errors by {percent} at most" in " ".join(part.split())
-    assert f"change the errors by {percent} at most" in README
-    runs = read_runs([NETWORKS / "runs"])
-    rates = [moment["fp32_gflops"] for run in runs for moment in run.summary["calibration"].values()]
     text = " ".join(part.split())
+    assert f"change the errors by {percent} at most" in text
+    assert f"change the errors by {percent} at most" in README
+    rates = [moment["fp32_gflops"] for run in runs for moment in run.summary["calibration"].values()]
     assert f"{len(runs)} runs" in text and f"the times of {len(left_out(runs))} runs are left out" in text
     assert f"from {min(rates):.0f} to {max(rates):.0f} GFLOP/s in fp32" in text
 

@@ -235,6 +235,19 @@ def test_our_cells_are_compared_with_the_papers(tmp_path):
 NINE = [([first, 2 * first], hidden) for first in (16, 32, 64) for hidden in (64, 128, 256)]
 
 
+def test_networks_whose_times_are_all_left_out_are_compared_by_errors(tmp_path):
+    for number, (channels, hidden) in enumerate(NINE):
+        for seed in range(3):
+            made = {"model_channels": channels, "model_hidden": hidden}
+            make_run(tmp_path / str(number), "1xcpu", 128, seed, 9.0, 0.99 - 1e-4 * seed, 0.03, **made)
+    for path in tmp_path.rglob("summary.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "resumed": True}))
+    (by_setting,) = make_page(of(tmp_path)).effects
+    assert [(each.pairs, set(each.ratios)) for each in by_setting] == [(9, {"errors", "val/loss"})] * 4
+    write(tmp_path, of(tmp_path))
+    assert "instead of hidden 128 | 9 | 1.00 | 1.00 | — |" in (tmp_path / "report.md").read_text()
+
+
 def test_nine_networks_have_a_table_sorted_by_size_and_do_not_fill_the_papers(tmp_path):
     for channels, hidden in NINE:
         for seed in range(3):

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -74,6 +74,11 @@ def values(table: pd.DataFrame, metric: str) -> pd.Series:
     if metric.startswith(TIMES):
         return rows[rows.timed].groupby(place, sort=False).value.median()
     return rows.sort_values("repeat", kind="stable").groupby(place, sort=False).value.last()
+
+
+def of_columns(values: pd.Series, columns: Collection[str]) -> pd.Series:
+    """The part of such a metric that is in some of the columns."""
+    return values[values.index.get_level_values("column").isin(columns)]
 
 
 def of_the_paper(table: pd.DataFrame) -> pd.DataFrame:
@@ -174,8 +179,8 @@ def labelled(runs: Sequence[Run]) -> list[tuple[str, str, Run]]:
     for run in runs:
         own = [name for name in differing if not (is_papers(run) and _of_architecture(name))]
         parts = {name: part(name, _value(name, settings[run])) for name in own if name in settings[run]}
-        network = [part for name, part in parts.items() if part and of_network(name)]
-        other = [part for name, part in parts.items() if part and not of_network(name)]
+        network = [text for name, text in parts.items() if text and of_network(name)]
+        other = [text for name, text in parts.items() if text and not of_network(name)]
         found.append((", ".join([run.summary["setup"], *other, *network]), ", ".join(network), run))
     return found
 

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from mnist_lightning.report.columns import labelled, of_network, part, values
+from mnist_lightning.report.columns import of_columns, of_network, part, values
 from mnist_lightning.report.evidence import Noise
 from mnist_lightning.report.networks import Grid
-from mnist_lightning.report.runs import Run
 from mnist_lightning.report.seeds import METRICS, Estimate, contrasts, logs
 
 
@@ -28,9 +28,9 @@ class Effect:
     ratios: dict[str, Estimate]
 
 
-def effects(runs: Sequence[Run], table: pd.DataFrame, grid: Grid, noise: Noise) -> list[Effect]:
-    """Every value of each setting of the networks of a grid. None if only one setting differs: the grid then tells it."""
-    settings = {label: run.settings for label, _, run in labelled(runs)}
+def effects(settings: Mapping[str, Mapping[str, Any]], table: pd.DataFrame, grid: Grid, noise: Noise) -> list[Effect]:
+    """Every value of each setting of the networks of a grid, by the settings of each column. The list is empty if only one
+    setting differs, since the grid then tells it."""
     columns = [network.column for network in grid.networks]
     shared = set.intersection(*(set(settings[column]) for column in columns))
     names = sorted(name for name in shared if of_network(name))
@@ -39,15 +39,10 @@ def effects(runs: Sequence[Run], table: pd.DataFrame, grid: Grid, noise: Noise) 
     if len(differing) < 2:
         return []
     reference = next(network.column for network in grid.networks if network.reference)
-    measured = {metric: _here(logs(values(table, metric)), columns, grid.batch_size) for metric in METRICS}
+    measured = {metric: of_columns(logs(values(table, metric)), columns) for metric in METRICS}
     return [
         each for name in differing for each in _of(name, differing, given, reference, measured, noise, grid.batch_size)
     ]
-
-
-def _here(measured: pd.Series, columns: Sequence[str], size: int) -> pd.Series:
-    places = measured.index
-    return measured[places.get_level_values("column").isin(columns) & (places.get_level_values("batch_size") == size)]
 
 
 def _of(
@@ -62,7 +57,8 @@ def _of(
     """The effects of one setting. Runs of one seed with the same other settings stand where `contrasts` has a seed."""
     before, pairs = given[reference][name], dict[str, int]()
     found: dict[str, dict[str, Estimate]] = {}
-    for metric, series in measured.items():
+    for metric, all_sizes in measured.items():
+        series = all_sizes[all_sizes.index.get_level_values("batch_size") == size]
         places = [
             (given[column][name], size, (seed, *(given[column][other] for other in differing if other != name)))
             for column, _, seed in series.index
@@ -72,6 +68,6 @@ def _of(
         of_value = {value: {block for level, _, block in places if level == value} for value, _, _ in places}
         for value in found[metric]:
             pairs[value] = max(pairs.get(value, 0), len(of_value[value] & of_value[before]))
-    for value in sorted(pairs, key=lambda value: (len(value), value)):
+    for value in sorted(pairs, key=lambda value: (len(value), value)):  # texts of numbers, so that 64 is before 128
         told = f"{part(name, json.loads(value))} instead of {part(name, json.loads(before))}"
         yield Effect(told, pairs[value], {metric: each[value] for metric, each in found.items() if value in each})

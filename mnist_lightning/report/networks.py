@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from mnist_lightning.report.columns import values
+from mnist_lightning.report.columns import of_columns, values
 from mnist_lightning.report.evidence import Noise
 from mnist_lightning.report.seeds import METRICS, Estimate, contrasts, logs, mean, spread
 
@@ -59,9 +59,8 @@ def grids(table: pd.DataFrame, noise: Noise) -> Iterator[Grid]:
         work = {column: number("mflop", column) or number("parameters", column) or 0.0 for column in columns}
         order = sorted(columns, key=work.__getitem__)
         reference = papers[0] if papers else order[0]
-        here = group.column.unique().tolist()
         ratios = {
-            metric: contrasts(each[each.index.get_level_values("column").isin(here)], noise[metric], reference, size)
+            metric: contrasts(of_columns(each, columns), noise[metric], reference, size)
             for metric, each in runs.items()
         }
         networks = []

@@ -82,7 +82,9 @@ def make_page(runs: Sequence[Run]) -> Page:
     fits = {name: our_fits(group) for name, group in variants(main)}
     pairs = [second_device("the paper", theirs, paper_fits())]
     pairs += [second_device(f"ours, {name}" if name else "ours", each, fits[name]) for name, each in ours.items()]
-    names = {run: ", ".join(filter(None, [run.name, network])) for _, network, run in labelled(runs)}
+    placed = labelled(runs)
+    settings = {column: run.settings for column, _, run in placed}
+    names = {run: ", ".join(filter(None, [run.name, network])) for _, network, run in placed}
     return Page(
         runs=runs,
         table=table,
@@ -93,7 +95,7 @@ def make_page(runs: Sequence[Run]) -> Page:
         fits=[*paper_fits(), *(fit for each in fits.values() for fit in each)],
         seconds=[each for each in pairs if each is not None],
         networks=found,
-        effects=[effects(runs, table, grid, scatter) for grid in found],
+        effects=[effects(settings, table, grid, scatter) for grid in found],
         growths=grown,
         agreements=agreements(ours.values(), theirs),
         left_out=[(names[run], reason) for run, reason in left_out(runs).items()],
