@@ -20,7 +20,7 @@ def page(lines: Lines) -> str:
     Args:
         lines: The machine, then the measurements, as `compare.py` keeps them.
     """
-    machine, images = lines[0]["machine"], lines[0]["images"]
+    machine = lines[0]["machine"]
     runs = [line for line in lines if "program" in line]
     sizes = sorted({run["batch_size"] for run in runs})
     rounds = max(run["round"] for run in runs)
@@ -36,6 +36,9 @@ def page(lines: Lines) -> str:
         / limit[precision]
         for name, precision in ((OURS, "fp32"), (OURS_BF16, "bf16"))
     }
+    fewer = ", ".join(
+        f"{name}: {each.images}" for name, each in PROGRAMS.items() if each.images < PROGRAMS[OURS].images
+    )
     head = ["", *map(str, sizes)]
     software = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "lightning", "commit"))
     parts = [
@@ -47,8 +50,8 @@ def page(lines: Lines) -> str:
             f"{machine['load_before']}."
         ),
         (
-            f"{rounds} rounds, all programs in turn. A run trains epochs of {images} images, in whole batches, until at least "
-            "20 seconds are timed. Each cell: the median of the runs and, in brackets, the slowest and the fastest. A run "
+            f"{rounds} rounds, all programs in turn. A run trains epochs of {PROGRAMS[OURS].images} images ({fewer}), in whole "
+            "batches, until at least 20 seconds are timed. Each cell: the median of the runs and, in brackets, the slowest and the fastest. A run "
             f"whose windows of 6,000 images differ by more than {UNEVEN - 1:.0%} is counted behind the brackets: `!1` is one."
         ),
         table(head, [[name, *(cell(runs, name, size) for size in sizes)] for name in PROGRAMS]),
