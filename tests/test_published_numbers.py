@@ -5,6 +5,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from conftest import PROJECT
 from scipy.special import stdtrit
 from test_readme import README, SPEED, STUDIED
 
+from mnist_lightning import paper
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.report.columns import left_out, machines
 from mnist_lightning.report.page import make_page
@@ -20,6 +22,7 @@ from mnist_lightning.report.writing import FIGURES, write
 
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
 STUDY = PROJECT / "results" / "amd-epyc-family-26-2-cores" / "study"
+FP32 = PROJECT / "results" / "amd-epyc-family-25-model-17-2-cores" / "fp32"
 NETWORKS = PROJECT / "results" / "intel-xeon-family-6-model-167-2-cores" / "architecture"
 SAME_CELL = sorted((STUDY / "runs/fp32/1xcpu/batch_size=0128").glob("seed=*/version_0/summary.json"))
 
@@ -35,9 +38,9 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def table(name: str) -> dict[tuple[int, str], str]:
-    """What a table of the committed report says, by batch size and column."""
-    text = (STUDY / "report.md").read_text().split(f". {name}\n")[1].split("\n## ")[0]
+def table(name: str, folder: Path = STUDY) -> dict[tuple[int, str], str]:
+    """What a table of a committed report says, by batch size and column."""
+    text = (folder / "report.md").read_text().split(f". {name}\n")[1].split("\n## ")[0]
     header, _, *rows = [cells(line) for line in text.splitlines() if line.startswith("|")]
     return {(int(row[0]), column): cell for row in rows for column, cell in zip(header[1:], row[1:], strict=True)}
 
@@ -148,7 +151,7 @@ def test_the_losses_of_both_precisions_are_those_of_the_report():
     assert f"have a mean loss of {fp32} in fp32 and of {bf16} in bf16" in " ".join(SPEED.split())
 
 
-@pytest.mark.parametrize(("folder", "without"), [(STUDY, {"networks"}), (NETWORKS, set())])
+@pytest.mark.parametrize(("folder", "without"), [(STUDY, {"networks"}), (FP32, {"networks"}), (NETWORKS, set())])
 def test_the_committed_reports_are_those_of_the_committed_runs(tmp_path, folder, without):
     runs = read_runs([folder / "runs"])
     write(tmp_path, runs)
@@ -167,8 +170,51 @@ def test_the_committed_reports_are_those_of_the_committed_runs(tmp_path, folder,
     assert len({run.summary["machine"]["code"] for run in runs}) == 1
 
 
-def test_no_run_of_the_study_is_left_out():
-    assert not left_out(read_runs([STUDY / "runs"]))
+@pytest.mark.parametrize("folder", [STUDY, FP32])
+def test_no_run_of_the_study_is_left_out(folder):
+    assert not left_out(read_runs([folder / "runs"]))
+
+
+def cells_of(folder: Path) -> dict[tuple[int, int], dict[str, float]]:
+    """The metrics of the runs below a folder, by batch size and seed."""
+    return {(run.summary["batch_size"], run.summary["seed"]): run.summary["metrics"] for run in read_runs([folder])}
+
+
+def test_the_rows_in_fp32_are_those_of_their_report():
+    part = STUDIED.split("## In the paper's own precision")[1].split("\n## ")[0]
+    shown = [table(name, FP32) for name in ("Seconds of 10 epochs", "Accuracy", "Loss")]
+    rows = [[str(size), *(of[size, "1xcpu (n 3)"] for of in shown)] for size in paper.BATCH_SIZES]
+    assert [cells(line) for line in part.splitlines() if line.startswith("| ")][2:] == rows
+    text = " ".join(part.split())
+    runs = cells_of(FP32 / "runs")
+    assert len(runs) == 7 * 3
+    assert f"in {sum(metrics['seconds/fit'] for metrics in runs.values()) / 60:.0f} minutes" in text
+    agreeing = next(line for line in (FP32 / "report.md").read_text().splitlines() if line.startswith("| 1xcpu | "))
+    cpu, one, two = (cell.split(";")[0] for cell in cells(agreeing)[1:4])
+    assert f"one GPU in {one} cells, with its two GPUs in {two} and with its CPU in {cpu}." in text
+    assert f"[{one} cells]" in README
+
+
+def test_both_processors_made_the_same_runs_in_fp32():
+    here, there = cells_of(FP32 / "runs"), cells_of(STUDY / "runs/fp32")
+    assert len(there) == 6
+    for cell, metrics in there.items():
+        for metric in ("val/accuracy", "val/loss"):
+            assert metrics[metric] == here[cell][metric]
+
+
+@pytest.mark.parametrize("what", ["errors", "loss"])
+def test_bf16_costs_what_the_docs_say(what):
+    """The geometric mean over pairs of one batch size and seed, with Student's interval."""
+    fp32, bf16 = cells_of(FP32 / "runs"), cells_of(STUDY / "runs/bf16/1xcpu")
+    assert fp32.keys() == bf16.keys() and len(fp32) == 21
+    of = {"errors": lambda metrics: 1 - metrics["val/accuracy"], "loss": lambda metrics: metrics["val/loss"]}[what]
+    logs = [math.log(of(bf16[cell]) / of(fp32[cell])) for cell in fp32]
+    middle, half = statistics.fmean(logs), stdtrit(20, 0.975) * statistics.stdev(logs) / math.sqrt(21)
+    low, ratio, high = (math.exp(middle + each) for each in (-half, 0, half))
+    told = f"{ratio:.3f} [{low:.3f}, {high:.3f}] times the {what}"
+    assert told in " ".join(STUDIED.split())
+    assert what == "errors" or told in " ".join(SPEED.split())
 
 
 def test_every_network_ran_with_three_seeds():

@@ -193,7 +193,9 @@ def test_the_paper_alone_needs_no_logs(tmp_path, monkeypatch):
 
 def test_a_report_of_one_run_speaks_of_one(tmp_path):
     text = written(tmp_path, make_run(tmp_path / "logs", *ROWS[0]).parents[3])
-    assert text.splitlines()[2].startswith("1. **What ran.** 1 run of `fit` (`1xcpu`; 1 batch size; 1 seed; 10 epochs)")
+    assert text.splitlines()[2].startswith(
+        "1. **What ran.** 1 run of `fit` (`1xcpu`; 1 batch size; 1 seed; 10 epochs; fp32)"
+    )
     assert "no cell has two seeds, so that no interval is known" in text
     assert "processes" not in text and "1 runs" not in text and "likewise" not in text
 
@@ -202,7 +204,8 @@ def test_the_first_screen_is_five_sentences_of_the_numbers(logs, tmp_path):
     lines = written(tmp_path, logs).splitlines()[2:7]
     assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5."]
     assert (
-        "6 runs of `fit` (4 of `1xcpu`, 1 of `1xgpu` and 1 of `2xgpu`; 2 batch sizes; 3 seeds; 10 epochs)" in lines[0]
+        "6 runs of `fit` (4 of `1xcpu`, 1 of `1xgpu` and 1 of `2xgpu`; 2 batch sizes; 3 seeds; 10 epochs; fp32)"
+        in lines[0]
     )
     assert "each step cost 3.1 ms more on two GPUs than on one" in lines[3] and "between 256 and 512 images" in lines[3]
     assert (
@@ -221,6 +224,7 @@ def test_what_to_set_is_said_from_the_time_to_99_percent(tmp_path):
         machine = {"precision": precision}
         make_run(tmp_path / "logs" / precision, "1xcpu", size, 0, seconds, accuracy, 0.03, machine=machine)
     text = written(tmp_path, tmp_path / "logs").split("## What should one set?")[1].split("## Method")[0]
+    assert "; fp32)" not in text  # the columns tell the precision
     assert "**Batch size.** 128: with it `1xcpu, bf16` reached 99 % before all others, after 30.0 s." in text
     assert "bf16: with it `1xcpu, bf16` took 0.50 times the seconds of fp32 at this batch size." in text
     assert "the second device first paid between 256 and 512 in the paper.\n- **What to buy.** No GPU ran" in text

@@ -10,7 +10,7 @@ import pandas as pd
 from mnist_lightning import paper
 from mnist_lightning.report import evidence
 from mnist_lightning.report.claims import CLAIMS, NAMES, Verdict
-from mnist_lightning.report.columns import labelled, left_out, machines, of_the_paper, tidy, values
+from mnist_lightning.report.columns import SHORT, labelled, left_out, machines, of_the_paper, tidy, values
 from mnist_lightning.report.effects import Effect, effects
 from mnist_lightning.report.evidence import CERTAIN, Evidence, Noise, published
 from mnist_lightning.report.networks import Grid, Growth, grids, growths
@@ -176,6 +176,11 @@ def counted(table: pd.DataFrame) -> list[str]:
     """The columns, each with its number of runs if there are several columns."""
     runs = table[["column", "batch_size", "seed", "repeat"]].drop_duplicates().column.value_counts(sort=False)
     return [f"{runs[column]} of `{column}`" for column in runs.index] if len(runs) > 1 else quoted(list(runs.index))
+
+
+def precisions(table: pd.DataFrame) -> list[str]:
+    """The precisions of the runs. Where there is one, no column tells it."""
+    return [SHORT.get(name, name) for name in table.precision.unique()]
 
 
 def quoted(columns: Sequence[str]) -> list[str]:
