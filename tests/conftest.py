@@ -33,6 +33,8 @@ def own_signals() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def short_calibrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits of tests need no exact rate of the machine."""
+    monkeypatch.setattr(calibration, "ROUNDS", 1)
+    monkeypatch.setattr(calibration, "SETS", {})
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
     monkeypatch.setattr(calibration, "COPY_SECONDS", 0.0)
     monkeypatch.setattr(calibration, "COPIED", 1 << 20)

@@ -16,7 +16,10 @@ CPU = torch.device("cpu")
 
 
 def tick(monkeypatch, *repetitions: tuple[float, float, float]) -> None:
-    """A clock on which the repetitions of each measurement take these seconds, and the time to measure is then over."""
+    """A clock on which the repetitions of each measurement take these seconds, and the time to measure is then over.
+
+    There is one set of matrices.
+    """
     moments = [
         moment
         for first, second, third in repetitions
@@ -24,6 +27,7 @@ def tick(monkeypatch, *repetitions: tuple[float, float, float]) -> None:
     ]
     monkeypatch.setattr(clock, "perf_counter", iter(moments).__next__)
     monkeypatch.setattr(calibration, "SECONDS", 0.06)
+    monkeypatch.setattr(calibration, "SETS", {})
 
 
 def test_a_rate_is_the_work_of_the_shortest_repetition(monkeypatch):
@@ -41,10 +45,31 @@ def test_a_product_that_would_take_too_long_is_one_of_a_quarter_of_the_side(monk
 def test_a_hiccup_of_three_repetitions_does_not_make_the_product_smaller(monkeypatch):
     """Another program may have the core for as long as the first three repetitions."""
     monkeypatch.setattr(calibration, "SECONDS", 40.0)  # a tenth of it is for the quarter
+    monkeypatch.setattr(calibration, "SETS", {})
     quarter = [0.0, 1.0, 1.9, 2.0, 2.9, 3.0, 3.9, 3.91, 3.92, 3.92001, 4.1]
     whole = [5.0, 6.0, 6.002, 7.0, 7.002, 8.0, 8.002, 45.1]
     monkeypatch.setattr(clock, "perf_counter", iter([*quarter, *whole]).__next__)
     assert RATES["fp32_gflops"](CPU) == pytest.approx(2 * SIDE["cpu"] ** 3 / 0.002 / 1e9)
+
+
+def test_a_processor_multiplies_matrices_in_several_places_of_its_memory_and_the_best_counts(monkeypatch):
+    """On this clock, a repetition takes 4 ms with the first set of matrices that is made and 2 ms with the second."""
+    places: dict[int, float] = {}
+    clock_now = [0.0]
+
+    def product(one: torch.Tensor, other: torch.Tensor, out: torch.Tensor) -> None:
+        assert one is other
+        clock_now[0] += places.setdefault(one.data_ptr(), (0.004, 0.002)[len(places) % 2])
+
+    monkeypatch.setattr(torch, "mm", product)
+    monkeypatch.setattr(calibration, "now", lambda device: clock_now[0])
+    monkeypatch.setattr(calibration, "SECONDS", 0.02)
+    monkeypatch.setattr(calibration, "SETS", {"cpu": 2})
+    assert calibration._product_seconds(64, CPU, torch.float32, 0.02) == pytest.approx(0.002)
+    assert len(places) == 2
+    places.clear()
+    # A quarter takes 2 ms as well, so a whole product is thought to take 128 ms, which is too long.
+    assert RATES["fp32_gflops"](CPU) == pytest.approx(2 * (SIDE["cpu"] // 4) ** 3 / 0.002 / 1e9)
 
 
 def test_nothing_is_drawn_from_the_random_stream(monkeypatch):
@@ -63,15 +88,21 @@ def test_processes_measure_together_and_their_rates_are_added(monkeypatch, first
         assert reduce_op == "sum"
         return rate * 2
 
+    def rate_of(name: str) -> float:
+        met.append(name)
+        return {1: 10.0, 2: 30.0}.get(met.count(name), 20.0)  # in the first round, the second and the others
+
+    monkeypatch.setattr(calibration, "ROUNDS", 3)
     strategy = SimpleNamespace(root_device=CPU, reduce=reduce, barrier=lambda: met.append("barrier"))
-    rates = {name: lambda device, name=name: met.append(name) or 10.0 for name in RATES}
-    monkeypatch.setattr(calibration, "RATES", rates)
+    monkeypatch.setattr(calibration, "RATES", {name: lambda _, name=name: rate_of(name) for name in RATES})
     found = Calibration()
     found.on_fit_start(SimpleNamespace(strategy=strategy, is_global_zero=first), None)
-    assert found.before == dict.fromkeys(RATES, 20.0) | ({} if first else {HOST: 0.0})
-    # Each measurement starts when all are ready for it.
-    words = [word for name in RATES for word in ("barrier", name)]
-    assert met == words if first else met == words[:-1] and words[-1] == HOST
+    # The best of the rounds is kept, and another program that had a core in the first round does not show.
+    assert found.before == dict.fromkeys(RATES, 60.0) | ({} if first else {HOST: 0.0})
+    # Each measurement starts when all are ready for it, and the measurements take turns.
+    measured = [name for name in RATES if first or name != HOST]
+    words = [word for name in RATES for word in (("barrier", name) if name in measured else ("barrier",))]
+    assert met == words * 3
 
 
 def test_the_host_is_measured_with_all_cores_whatever_the_run_uses(monkeypatch):

@@ -31,12 +31,12 @@ def machine(results: Path = Path("results")) -> int:
     """
     import torch
 
-    from mnist_lightning.measure.calibration import RATES
+    from mnist_lightning.measure.calibration import RATES, best_of_rounds
     from mnist_lightning.measure.machine import describe_machine
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     here = describe_machine(device, "32-true", 0.0)
-    rates = {name: RATES[name](device) for name in NAMES}
+    rates = best_of_rounds(NAMES, lambda name: RATES[name](device))
     print("\n".join(f"{name:<12}{here[name]}" for name in TOLD if name in here))
     recorded = read_runs([results]) if any(results.rglob(f"version_*/{SUMMARY}")) else []
     runs = [run for run in recorded if run.summary.get("calibration")]
