@@ -21,8 +21,8 @@ from mnist_lightning.report.runs import read_runs
 from mnist_lightning.report.writing import FIGURES, write
 
 RESULTS = PROJECT / "results" / "amd-epyc-2-cores"
-STUDY = PROJECT / "results" / "amd-epyc-family-26-2-cores" / "study"
-FP32 = PROJECT / "results" / "amd-epyc-family-25-model-17-2-cores" / "fp32"
+STUDY = PROJECT / "results" / "amd-epyc-family-25-model-17-2-cores" / "study"
+OTHER = PROJECT / "results" / "amd-epyc-family-26-2-cores" / "study"
 NETWORKS = PROJECT / "results" / "intel-xeon-family-6-model-167-2-cores" / "architecture"
 SAME_CELL = sorted((STUDY / "runs/fp32/1xcpu/batch_size=0128").glob("seed=*/version_0/summary.json"))
 
@@ -38,9 +38,9 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def table(name: str, folder: Path = STUDY) -> dict[tuple[int, str], str]:
-    """What a table of a committed report says, by batch size and column."""
-    text = (folder / "report.md").read_text().split(f". {name}\n")[1].split("\n## ")[0]
+def table(name: str) -> dict[tuple[int, str], str]:
+    """What a table of the study's report says, by batch size and column."""
+    text = (STUDY / "report.md").read_text().split(f". {name}\n")[1].split("\n## ")[0]
     header, _, *rows = [cells(line) for line in text.splitlines() if line.startswith("|")]
     return {(int(row[0]), column): cell for row in rows for column, cell in zip(header[1:], row[1:], strict=True)}
 
@@ -117,8 +117,8 @@ def test_the_minutes_of_the_study_are_those_of_its_runs():
         seconds[run.summary["machine"]["precision"]] += run.summary["metrics"]["seconds/fit"]
         seconds[run.summary["machine"]["precision"], run.summary["setup"]] += run.summary["metrics"]["seconds/fit"]
     text = " ".join(STUDIED.split())
-    minutes = [round(seconds[precision] / 60) for precision in ("bf16-mixed", "32-true")]
-    assert f"in {minutes[0]} minutes in bf16 and {minutes[1]} in fp32" in text
+    minutes = [round(seconds[precision] / 60) for precision in ("32-true", "bf16-mixed")]
+    assert f"in {minutes[0]} minutes in fp32 and {minutes[1]} in bf16" in text
     one_seed = round(seconds["bf16-mixed", "1xcpu"] / 3 / 60)
     assert f"takes {one_seed} minutes for each seed of `1xcpu` in bf16" in text
 
@@ -151,7 +151,7 @@ def test_the_losses_of_both_precisions_are_those_of_the_report():
     assert f"have a mean loss of {fp32} in fp32 and of {bf16} in bf16" in " ".join(SPEED.split())
 
 
-@pytest.mark.parametrize(("folder", "without"), [(STUDY, {"networks"}), (FP32, {"networks"}), (NETWORKS, set())])
+@pytest.mark.parametrize(("folder", "without"), [(STUDY, {"networks"}), (OTHER, {"networks"}), (NETWORKS, set())])
 def test_the_committed_reports_are_those_of_the_committed_runs(tmp_path, folder, without):
     runs = read_runs([folder / "runs"])
     write(tmp_path, runs)
@@ -170,49 +170,75 @@ def test_the_committed_reports_are_those_of_the_committed_runs(tmp_path, folder,
     assert len({run.summary["machine"]["code"] for run in runs}) == 1
 
 
-@pytest.mark.parametrize("folder", [STUDY, FP32])
+@pytest.mark.parametrize("folder", [STUDY, OTHER])
 def test_no_run_of_the_study_is_left_out(folder):
     assert not left_out(read_runs([folder / "runs"]))
 
 
-def cells_of(folder: Path) -> dict[tuple[int, int], dict[str, float]]:
-    """The metrics of the runs below a folder, by batch size and seed."""
-    return {(run.summary["batch_size"], run.summary["seed"]): run.summary["metrics"] for run in read_runs([folder])}
+def cells_of(folder: Path) -> dict[tuple[str, str, int, int], dict[str, float]]:
+    """The metrics of the runs below a folder, by setup, precision, batch size and seed."""
+    summaries = [run.summary for run in read_runs([folder / "runs"])]
+    return {
+        (summary["setup"], summary["machine"]["precision"], summary["batch_size"], summary["seed"]): summary["metrics"]
+        for summary in summaries
+    }
 
 
-def test_the_rows_in_fp32_are_those_of_their_report():
-    part = STUDIED.split("## In the paper's own precision")[1].split("\n## ")[0]
-    shown = [table(name, FP32) for name in ("Seconds of 10 epochs", "Accuracy", "Loss")]
-    rows = [[str(size), *(of[size, "1xcpu (n 3)"] for of in shown)] for size in paper.BATCH_SIZES]
-    assert [cells(line) for line in part.splitlines() if line.startswith("| ")][2:] == rows
-    text = " ".join(part.split())
-    runs = cells_of(FP32 / "runs")
-    assert len(runs) == 7 * 3
-    assert f"in {sum(metrics['seconds/fit'] for metrics in runs.values()) / 60:.0f} minutes" in text
-    agreeing = next(line for line in (FP32 / "report.md").read_text().splitlines() if line.startswith("| 1xcpu | "))
+def geometric_mean(ratios: list[float], form: str) -> str:
+    """The mean of ratios with Student's 95 % interval, as the pages write it."""
+    logs = [math.log(ratio) for ratio in ratios]
+    half = stdtrit(len(logs) - 1, 0.975) * statistics.stdev(logs) / math.sqrt(len(logs))
+    ratio, low, high = (math.exp(statistics.fmean(logs) + each) for each in (0, -half, half))
+    return f"{ratio:{form}} [{low:{form}}, {high:{form}}]"
+
+
+COLUMNS = ("1xcpu", "32-true"), ("1xcpu", "bf16-mixed"), ("2xcpu", "bf16-mixed")
+
+
+def test_the_study_ran_three_seeds_in_each_cell_by_one_commit():
+    assert cells_of(STUDY).keys() == {
+        (*column, size, seed) for column in COLUMNS for size in paper.BATCH_SIZES for seed in (0, 1, 2)
+    }
+    assert len({run.summary["machine"]["commit"] for run in read_runs([STUDY / "runs"])}) == 1
+
+
+def test_what_agrees_with_the_paper_is_what_the_report_says():
+    lines = (STUDY / "report.md").read_text().splitlines()
+    agreeing = next(line for line in lines if line.startswith("| 1xcpu, fp32 | "))
     cpu, one, two = (cell.split(";")[0] for cell in cells(agreeing)[1:4])
+    text = " ".join(STUDIED.split())
     assert f"one GPU in {one} cells, with its two GPUs in {two} and with its CPU in {cpu}." in text
     assert f"[{one} cells]" in README
 
 
-def test_both_processors_made_the_same_runs_in_fp32():
-    here, there = cells_of(FP32 / "runs"), cells_of(STUDY / "runs/fp32")
-    assert len(there) == 6
+def test_both_processors_made_the_same_runs():
+    here, there = cells_of(STUDY), cells_of(OTHER)
+    assert f"All {len(there)} runs have the same accuracy and loss" in STUDIED and f"in all {len(there)} runs" in README
     for cell, metrics in there.items():
         for metric in ("val/accuracy", "val/loss"):
             assert metrics[metric] == here[cell][metric]
+    fp32, bf16, two = (
+        geometric_mean(
+            [there[cell]["seconds/fit"] / here[cell]["seconds/fit"] for cell in there if cell[:2] == column], ".2f"
+        )
+        for column in COLUMNS
+    )
+    told = f"It took {fp32} times the seconds in fp32, {bf16} times in bf16 and {two} times with two processes in bf16"
+    assert told in " ".join(STUDIED.split())
 
 
 @pytest.mark.parametrize("what", ["errors", "loss"])
 def test_bf16_costs_what_the_docs_say(what):
-    """The geometric mean over pairs of one batch size and seed, with Student's interval."""
-    fp32, bf16 = cells_of(FP32 / "runs"), cells_of(STUDY / "runs/bf16/1xcpu")
-    assert fp32.keys() == bf16.keys() and len(fp32) == 21
+    """The geometric mean over pairs of one batch size and seed."""
+    runs = cells_of(STUDY)
     of = {"errors": lambda metrics: 1 - metrics["val/accuracy"], "loss": lambda metrics: metrics["val/loss"]}[what]
-    logs = [math.log(of(bf16[cell]) / of(fp32[cell])) for cell in fp32]
-    middle, half = statistics.fmean(logs), stdtrit(20, 0.975) * statistics.stdev(logs) / math.sqrt(21)
-    low, ratio, high = (math.exp(middle + each) for each in (-half, 0, half))
-    told = f"{ratio:.3f} [{low:.3f}, {high:.3f}] times the {what}"
+    ratios = [
+        of(runs["1xcpu", "bf16-mixed", size, seed]) / of(metrics)
+        for (_, precision, size, seed), metrics in runs.items()
+        if precision == "32-true"
+    ]
+    assert len(ratios) == 21
+    told = f"{geometric_mean(ratios, '.3f')} times the {what}"
     assert told in " ".join(STUDIED.split())
     assert what == "errors" or told in " ".join(SPEED.split())
 

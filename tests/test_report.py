@@ -200,18 +200,20 @@ def test_a_report_of_one_run_speaks_of_one(tmp_path):
     assert "processes" not in text and "1 runs" not in text and "likewise" not in text
 
 
-def test_the_first_screen_is_five_sentences_of_the_numbers(logs, tmp_path):
-    lines = written(tmp_path, logs).splitlines()[2:7]
-    assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5."]
+def test_the_first_screen_is_six_sentences_of_the_numbers(logs, tmp_path):
+    lines = written(tmp_path, logs).splitlines()[2:8]
+    assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4.", "5.", "6."]
     assert (
         "6 runs of `fit` (4 of `1xcpu`, 1 of `1xgpu` and 1 of `2xgpu`; 2 batch sizes; 3 seeds; 10 epochs; fp32)"
         in lines[0]
     )
-    assert "each step cost 3.1 ms more on two GPUs than on one" in lines[3] and "between 256 and 512 images" in lines[3]
+    assert "a step cost 3.1 ms more on two GPUs than on one" in lines[3] and "between 256 and 512 images" in lines[3]
     assert (
         "All of the paper's setups ran; no run is left out of the times, and `1xgpu` and `2xgpu` have one seed"
         in lines[4]
     )
+    # 790.19 s / 119.89 s and 506.80 s / 17.64 s; 119.89 s / 180.50 s and 17.64 s / 14.67 s.
+    assert "one GPU was 6.6 to 29 times as fast as its CPU, and two were 0.66 to 1.2 times as fast as one" in lines[5]
 
 
 def test_what_to_set_is_said_from_the_time_to_99_percent(tmp_path):
@@ -223,7 +225,9 @@ def test_what_to_set_is_said_from_the_time_to_99_percent(tmp_path):
     ):
         machine = {"precision": precision}
         make_run(tmp_path / "logs" / precision, "1xcpu", size, 0, seconds, accuracy, 0.03, machine=machine)
-    text = written(tmp_path, tmp_path / "logs").split("## What should one set?")[1].split("## Method")[0]
+    page = written(tmp_path, tmp_path / "logs")
+    assert "Set what reached an accuracy of 99 % first: `1xcpu, bf16` at batch size 128, after 30.0 s." in page
+    text = page.split("## What should one set?")[1].split("## Method")[0]
     assert "; fp32)" not in text  # the columns tell the precision
     assert "**Batch size.** 128: with it `1xcpu, bf16` reached 99 % before all others, after 30.0 s." in text
     assert "bf16: with it `1xcpu, bf16` took 0.50 times the seconds of fp32 at this batch size." in text

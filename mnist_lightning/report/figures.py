@@ -99,8 +99,8 @@ def second_device(seconds: Sequence[Second]) -> Figure:
         axes.plot(sizes, share, color=colour(each.two), marker=marker(each.two), linestyle=line)
         for size, y in zip(sizes, share, strict=True):
             text = f"{each.more[size]:+.1f}".replace("-", "−")
-            # To the right of a line that falls.
-            axes.annotate(text, (size, y), xytext=(9, 6), textcoords="offset points", ha="center", fontsize=8)
+            place = (9, 6) if y > 0 else (0, -15)  # beside a line that falls, and away from the one at zero
+            axes.annotate(text, (size, y), xytext=place, textcoords="offset points", ha="center", fontsize=8)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.margins(x=0.1, y=0.15)
         axes.set_title(f"{each.source}: {each.two} − {each.one}, seconds at the points", fontsize=9)
