@@ -131,7 +131,11 @@ TIMER = "--trainer.callbacks+=lightning.pytorch.callbacks.Timer"
 
 
 @pytest.mark.parametrize(
-    "second", [["--trainer.max_time=00:00:00:01"], [TIMER, "--trainer.callbacks.duration=00:00:00:01"]]
+    "second",
+    [
+        ["--trainer.max_time=00:00:00:01"],
+        pytest.param([TIMER, "--trainer.callbacks.duration=00:00:00:01"], marks=pytest.mark.slow),
+    ],
 )
 def test_max_time_ends_with_an_epoch(command, capsys, second):
     """A second is over within an epoch, which is trained to its end."""

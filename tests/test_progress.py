@@ -15,7 +15,7 @@ from conftest import SMALL
 FIT = ["fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 
 
-@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("columns", [80, pytest.param(200, marks=pytest.mark.slow)])
 def test_the_bar_fits_the_terminal(command, monkeypatch, columns):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))

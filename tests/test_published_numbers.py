@@ -211,6 +211,18 @@ def test_what_agrees_with_the_paper_is_what_the_report_says():
     assert f"[{one} cells]" in README
 
 
+@pytest.mark.parametrize("folder", [STUDY, OTHER])
+def test_the_third_sentence_adds_up_the_cells_that_agree(folder):
+    lines = (folder / "report.md").read_text().splitlines()
+    rows = [cells(line) for line in lines if re.match(r"\| [12]xcpu, (bf16|fp32) \| \d+ of \d+", line)]
+
+    def added(place: int) -> str:
+        counts = [row[place].split(";")[0].split(" of ") for row in rows]
+        return f"{sum(int(count) for count, _ in counts)} of {sum(int(of) for _, of in counts)}"
+
+    assert f"columns, {added(1)} cells agree with the paper's CPU, and {added(3)} with its two GPUs." in lines[4]
+
+
 def test_both_processors_made_the_same_runs():
     here, there = cells_of(STUDY), cells_of(OTHER)
     assert f"All {len(there)} runs have the same accuracy and loss" in STUDIED and f"in all {len(there)} runs" in README

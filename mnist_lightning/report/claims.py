@@ -189,14 +189,13 @@ def _grows_with_data(evidence: Evidence) -> Verdict:
 
 
 GROWS = "“as the network architecture and the data-set grows, the GPUs become more efficient”"
+FASTER = "“The GPU was up to 36 times faster than the CPU”"
 CLAIMS = (
     Claim("“using GPUs for training is faster than using a CPU”", "abstract", _better(("seconds/fit",), GPUS)),
-    Claim(
-        "“The GPU was up to 36 times faster than the CPU”", "abstract", _up_to("seconds/fit", 36), "at one batch size"
-    ),
-    Claim("“The GPU was up to 36 times faster than the CPU”", "abstract", _across_sizes, "at any two batch sizes"),
-    Claim("“up to 1.6 times less loss”", "abstract", _up_to("val/loss", 1.6)),
-    Claim("“up to 1.005 times more accuracy”", "abstract", _more_accurate),
+    Claim(FASTER, "abstract", _up_to("seconds/fit", 36), "at least 36, at one batch size"),
+    Claim(FASTER, "abstract", _across_sizes, "at least 36, at any two batch sizes"),
+    Claim("“up to 1.6 times less loss”", "abstract", _up_to("val/loss", 1.6), "at least 1.6"),
+    Claim("“up to 1.005 times more accuracy”", "abstract", _more_accurate, "at least 1.005"),
     Claim(
         "“the GPU performs better than the CPU from a batch size of 128”",
         "IV.C, IV.D",

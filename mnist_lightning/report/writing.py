@@ -23,7 +23,7 @@ from mnist_lightning.views.spreadsheet import harmless
 
 CURVES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 FIGURES = {
-    "figure-3-time": "Figure 3. Seconds; the paper's are dashed. Each of our runs is a dot, and lines join the means.",
+    "figure-3-time": "Figure 3. Seconds; the paper's are thin and dashed. Each of our runs is a dot, and lines join the means.",
     "figure-4-accuracy": "Figure 4. Accuracy, drawn like Figure 3.",
     "figure-5-loss": "Figure 5. Loss, drawn like Figure 3.",
     "second-device": "Seconds of two devices minus those of one.",
