@@ -241,6 +241,7 @@ def start(folder: Path) -> subprocess.Popen:
         "--name=x",
         f"--setups=[{CONFIGS}/1xcpu.yaml,{CONFIGS}/2xcpu.yaml]",
         "--batch_sizes=[480, 960]",
+        "--shuffle=1",  # first a cell of one process, then one of two
     ]
     return subprocess.Popen(
         [sys.executable, "-m", "mnist_lightning", "study", *arguments, f"--fit={json.dumps(TINY)}"],

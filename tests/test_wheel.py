@@ -40,5 +40,5 @@ def test_the_wheel_fits_studies_and_reports(tmp_path):
     fit = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
     study = ["--name=x", "--setups=[1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={json.dumps(fit)}"]
     assert "[1/1]" in run(*program, "study", *study, folder=work)
-    assert "of 1 runs" in run(*program, "report", "--logs", "logs/x", folder=work)
+    assert "of 1 run\n" in run(*program, "report", "--logs", "logs/x", folder=work)
     assert (work / "report" / "report.md").read_text().startswith("# The paper's experiment, run again")
