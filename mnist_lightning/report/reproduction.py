@@ -21,6 +21,11 @@ class Agreement(NamedTuple):
     def apart(self) -> list[tuple[str, int]]:
         return [place for place, each in self.ratios.items() if each.judge() != 0]
 
+    @property
+    def agreeing(self) -> int:
+        """The number of cells that are not apart."""
+        return len(self.ratios) - len(self.apart)
+
 
 def agreements(ours: Iterable[Evidence], theirs: Evidence) -> list[Agreement]:
     """Accuracy and loss of each of our columns against each of the paper's. A time is of another machine."""
