@@ -1,5 +1,6 @@
-"""The wall clock of the experiment, and what stops it."""
+"""The wall clock of the experiment, whole epochs, and signals that stop it."""
 
+import math
 import signal
 import statistics
 import threading
@@ -7,9 +8,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks.timer import Interval
 
 from mnist_lightning.data import data_module
 from mnist_lightning.durability.signals import SIGNALS, stop_on_signals
+from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.clock import now
 
 
@@ -50,7 +54,8 @@ class WallClock(Callback):
         train, epoch, self.fit = trainer.strategy.reduce(seconds, reduce_op="max").tolist()
         # The longest validation would count twice what it waits for the slowest training.
         times = {"seconds/train_epoch": train, "seconds/val_epoch": epoch - train, "seconds/epoch": epoch}
-        times["images_per_second"] = _trained_images(trainer) / train
+        batches, data = trainer.fit_loop.epoch_loop.batch_progress.current.completed, data_module(trainer)
+        times["images_per_second"] = min(batches * data.batch_size, len(data.train_digits)) / train
         self.epochs.append(times)
         for logger in trainer.loggers:
             logger.log_metrics(times, step=trainer.current_epoch + 1)
@@ -75,11 +80,37 @@ class WallClock(Callback):
         self.fit, self.epochs, self.resumed = state["fit"], list(state["epochs"]), True
 
 
-def _trained_images(trainer: Trainer) -> int:
-    """Images of all devices in this epoch so far."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-    data = data_module(trainer)
-    return min(batches * data.batch_size, len(data.train_digits))
+class WholeEpochs(Callback):
+    """Ends a fit with an epoch, and validates the last one, so that a run's last numbers are those of its last weights.
+
+    `max_time` ends a fit at the end of the epoch in which the time runs out. An epoch that was cut short, or whose loss is
+    not finite, ends it with an error before its checkpoint is written, and the run has no summary.
+    """
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Timer):
+                callback._interval = Interval.epoch  # it is the step unless a user has chosen
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.validated_every = trainer.check_val_every_n_epoch
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        trainer.check_val_every_n_epoch = self.validated_every
+        epoch = trainer.current_epoch + 1
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            raise SettingError(f"Epoch {epoch} was cut short by a callback: let it stop at the end of an epoch.")
+        losses = {"train/loss": module.train_metrics["loss"].compute()}  # type: ignore[operator, index, union-attr]
+        losses |= {name: value for name, value in trainer.callback_metrics.items() if name == "val/loss"}
+        for name, loss in losses.items():
+            if not math.isfinite(loss):
+                raise SettingError(f"{name} of epoch {epoch} is {loss:.4g}: give a smaller model.learning_rate.")
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.fit_loop.epoch_progress.current.ready == 0:
+            raise SettingError("Nothing was trained: trainer.max_epochs, max_time or limit_train_batches is too small.")
 
 
 class StopSignals(Callback):
@@ -95,34 +126,20 @@ class StopSignals(Callback):
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if threading.current_thread() is threading.main_thread():
             self.before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+            # With several processes Lightning asks all of them at each step whether one got SIGTERM, and waits for the
+            # answer. It is always no, since the handler that would set the flag is replaced here.
+            vars(trainer.fit_loop.epoch_loop)["_broadcast_sigterm_tensor"] = lambda: None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take()
-        if not self.before:
-            return
-        # With several processes Lightning asks all of them at each step whether one got SIGTERM, and waits for the answer.
-        # The answer is always no, since the handler that would set the flag is replaced here.
-        vars(trainer.fit_loop.epoch_loop)["_broadcast_sigterm_tensor"] = lambda: None
-
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take()
-
-    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take()
-
-    def on_predict_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take()
-
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        self._give_back()
-
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        self._give_back()
-
-    def _take(self) -> None:
         if self.before:
             stop_on_signals()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they were held back while the processes started
 
-    def _give_back(self) -> None:
+    on_validation_start = on_test_start = on_predict_start = on_train_start  # type: ignore[assignment]
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, module, "")

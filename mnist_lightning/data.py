@@ -1,9 +1,9 @@
 """The 60,000 and 10,000 images, dealt in global batches to any number of devices."""
 
 import hashlib
+import os
 import sys
-import textwrap
-from collections.abc import Mapping
+from operator import index
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 
-from mnist_lightning.errors import SettingError
-from mnist_lightning.runs.setups import refuse_second_deal, refuse_unequal_shares
+from mnist_lightning.errors import SettingError, blaming
 from mnist_lightning.sampler import GlobalBatchSampler, Share
 from mnist_lightning.sources.mnist_files import MissingFilesError, ensure_files
 from mnist_lightning.sources.own_images import OwnImages, read_images
@@ -34,19 +33,11 @@ class Batch(NamedTuple):
 
 
 class Digits(Dataset):
-    """Images in memory; one indexing operation makes a batch.
-
-    Args:
-        images: uint8 [n, 28, 28].
-        labels: int64 [n].
-
-    Raises:
-        SettingError: If the images are of another type, since the network divides them by 255.
-    """
+    """Images in memory, uint8 [n, 28, 28], and labels, int64 [n]; one indexing operation makes a batch."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         if images.dtype != torch.uint8:
-            raise SettingError(f"The images are {images.dtype}: give torch.uint8, 0 to 255, as MNIST has them.")
+            raise SettingError(f"The images are {images.dtype}, and the network divides them by 255: give torch.uint8.")
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:
@@ -63,8 +54,7 @@ class Digits(Dataset):
 class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train, 10,000 to validate, test and predict.
 
-    It gives each device its share of a batch by itself, so the Trainer must have `use_distributed_sampler=False`. A
-    subclass with other images overrides `prepare_data` and `load`.
+    It gives each device its share of a batch by itself. A subclass with other images overrides `prepare_data` and `load`.
 
     Args:
         data_dir: Folder that holds `MNIST/raw/` with the four files, gzipped or not; fetched where missing.
@@ -85,8 +75,13 @@ class MNISTDataModule(LightningDataModule):
         images: str | None = None,
     ) -> None:
         super().__init__()
+        # Plain values: a path, or a number of NumPy, would make a checkpoint that cannot be loaded as data.
+        data_dir, batch_size, seed = os.fspath(data_dir), index(batch_size), index(seed)
+        images = None if images is None else os.fspath(images)
         if batch_size < 1:
             raise SettingError(f"data.batch_size is {batch_size}: give a positive number.")
+        if source not in ("auto", "mnist", "sample"):
+            raise SettingError(f"data.source is {source!r}: give auto, mnist or sample.")
         self.save_hyperparameters()
         self.data_dir, self.batch_size, self.source, self.seed = data_dir, batch_size, source, seed
         self.images = images
@@ -97,25 +92,18 @@ class MNISTDataModule(LightningDataModule):
         self.fingerprint = ""
 
     def prepare_data(self) -> None:
-        """Makes sure that the files are there. Lightning calls it on one process of each node.
-
-        Raises:
-            SettingError: If files are damaged and cannot be fetched again, or missing with source `mnist`; or if the
-                folder of one's own pictures holds none.
-        """
+        """Makes sure that the files are there. Lightning calls it on one process of each node."""
         if self.images is not None:
             self.own = read_images(self.images)
-            return
-        if self.prepared or self.source == "sample":
-            return
-        try:
-            ensure_files(self.data_dir)
-            self.found = "mnist"
-        except MissingFilesError as missing:
-            if self.source == "mnist":
-                raise
-            self.found = "sample"
-            print(_framed(WARNING.format(reason=missing)), file=sys.stderr, flush=True)
+        elif not self.prepared and self.source != "sample":
+            try:
+                ensure_files(self.data_dir)
+                self.found = "mnist"
+            except MissingFilesError as missing:
+                if self.source == "mnist":
+                    raise
+                self.found = "sample"
+                print(WARNING.format(reason=missing), file=sys.stderr, flush=True)
         self.prepared = True
 
     def load(self) -> tuple[Digits, Digits]:
@@ -123,38 +111,33 @@ class MNISTDataModule(LightningDataModule):
         if self.found == "sample":
             train, test = read_sample()
             return Digits(*train), Digits(*test)
-        sets = (MNIST(self.data_dir, train=train) for train in (True, False))
-        train_set, test_set = (Digits(each.data, each.targets) for each in sets)
-        return train_set, test_set
+        train_set, test_set = (MNIST(self.data_dir, train=train) for train in (True, False))
+        return Digits(train_set.data, train_set.targets), Digits(test_set.data, test_set.targets)
 
     def setup(self, stage: str) -> None:
-        """Loads all images (55 MB) into the memory of the device, and makes sure that all processes have the same.
-
-        Raises:
-            SettingError: On every process, if one of them has other data than the rest or cannot read them; or if the
-                devices cannot share a batch, or the Trainer would deal the shares a second time.
-        """
+        """Loads all images (55 MB) into the memory of the device, and makes sure that all processes have the same."""
         if self.images is not None:
+            if stage != "predict":
+                raise SettingError(f"data.images is {self.images}, which predict reads alone: leave it out.")
             self.own = self.own or read_images(self.images)
             return
         if self.fingerprint:
             return
         if self.trainer is not None:
-            refuse_second_deal(self.trainer)
-            refuse_unequal_shares(self.batch_size, self.trainer.world_size)
             self.found = self.trainer.strategy.broadcast(self.found)
-        problem = ""
-        try:
-            self.train_digits, self.test_digits = self.load()
-            self.fingerprint = _fingerprint(self.train_digits, self.test_digits)
-        except SettingError as error:
-            problem = str(error).removesuffix(".")
-        except (OSError, RuntimeError, ValueError) as error:
-            problem = f"data.data_dir {self.data_dir} cannot be read: {error}"
-        _agree(problem, self.fingerprint)
+        with blaming(f"data.data_dir {self.data_dir}"):
+            train, test = self.load()
+        digest = hashlib.md5(usedforsecurity=False)
+        for tensor in (train.images, train.labels, test.images, test.labels):
+            digest.update(tensor.numpy().tobytes())
+        self.fingerprint = digest.hexdigest()
         if self.trainer is not None:
-            device = self.trainer.strategy.root_device
-            self.train_digits, self.test_digits = self.train_digits.to(device), self.test_digits.to(device)
+            strategy = self.trainer.strategy
+            # All processes raise it, since the first one tells the errors of all.
+            if not strategy.reduce_boolean_decision(strategy.broadcast(self.fingerprint) == self.fingerprint):
+                raise SettingError(f"data.data_dir {self.data_dir} has other images for one process than for another.")
+            train, test = train.to(strategy.root_device), test.to(strategy.root_device)
+        self.train_digits, self.test_digits = train, test
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_digits, shuffle=True)
@@ -162,8 +145,7 @@ class MNISTDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.test_digits, shuffle=False)
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test_digits, shuffle=False)
+    test_dataloader = val_dataloader
 
     def predict_dataloader(self) -> DataLoader:
         if self.own is None:
@@ -177,74 +159,29 @@ class MNISTDataModule(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint remembers of its data."""
+        """What a checkpoint remembers of its images, so that no run goes on with others."""
         return {"found": self.found, "fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Refuses to resume on other data than the checkpoint's.
-
-        Raises:
-            SettingError: If the fingerprints differ.
-        """
-        resuming = self.trainer is None or self.trainer.state.fn == "fit"
-        if resuming and state.get("fingerprint") != self.fingerprint:
-            raise SettingError(
-                f"data.source {self.source} gives other images (fingerprint {self.fingerprint}) than the checkpoint "
-                f"was trained on ({state.get('fingerprint')}): resume on the same data."
-            )
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = GlobalBatchSampler(
-            len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device
-        )
+        dealt = (len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device)
+        sampler = GlobalBatchSampler(*dealt)
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
-        return DataLoader(digits, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator())
+        return DataLoader(
+            digits, batch_size=None, sampler=sampler, collate_fn=lambda batch: batch, generator=torch.Generator()
+        )
 
 
 def data_module(trainer: Trainer) -> MNISTDataModule:
-    """The data module of a Trainer.
-
-    Raises:
-        SettingError: If it has none of ours.
-    """
+    """The data module of a Trainer, which must be one of ours."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, MNISTDataModule):
         raise SettingError("Trainer.fit has no data module: give it an MNISTDataModule, or one of a subclass.")
     return data
 
 
-def _framed(text: str) -> str:
-    lines = [
-        textwrap.fill(line, 78, break_on_hyphens=False, break_long_words=False) for line in text.strip().splitlines()
-    ]
-    return "\n".join(["*" * 78, *lines, "*" * 78])
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _fingerprint(*parts: Digits) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for digits in parts:
-        digest.update(digits.images.numpy().tobytes())
-        digest.update(digits.labels.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _agree(problem: str, fingerprint: str) -> None:
-    """Raises the same SettingError on all processes if one of them has a problem or has other data."""
-    answers = [(problem, fingerprint)]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        answers *= torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(answers, (problem, fingerprint))
-    for rank, (rank_problem, rank_fingerprint) in enumerate(answers):
-        if rank_problem:
-            raise SettingError(f"{rank_problem} (process {rank}).")
-        if rank_fingerprint != answers[0][1]:
-            raise SettingError(
-                f"data.data_dir holds other images for process {rank} ({rank_fingerprint}) than for process 0 "
-                f"({answers[0][1]}): give every node the same files."
-            )
+def evaluated_images(trainer: Trainer, stage: str) -> int:
+    """How many of the test images `validate` or `test` evaluates."""
+    data, batches = data_module(trainer), trainer.num_test_batches if stage == "test" else trainer.num_val_batches
+    return min(int(sum(batches)) * data.batch_size, len(data.test_digits))

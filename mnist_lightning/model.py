@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import suppress
+from operator import index
 from typing import Any, cast
 
 import torch
@@ -12,11 +13,10 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
-from mnist_lightning.dropout import draw_keys, drop, keep_mask, keep_masks
+from mnist_lightning.dropout import draw_keys, dropout
 from mnist_lightning.errors import SettingError
 from mnist_lightning.metrics import image_metrics, update_metrics
-from mnist_lightning.speed.adadelta import CompiledAdadelta
-from mnist_lightning.speed.compiler import compiler_problem
+from mnist_lightning.speed.adadelta import CompiledAdadelta, compiler_problem
 from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu
 
 
@@ -56,20 +56,26 @@ class MNISTClassifier(LightningModule):
         compile: bool | None = None,
     ) -> None:
         super().__init__()
+        # Plain numbers: those of NumPy would make a checkpoint that cannot be loaded as data.
+        channels, kernel_size = (index(channels[0]), index(channels[1])), index(kernel_size)
+        pool_size, hidden, seed = index(pool_size), index(hidden), index(seed)
+        dropout = (float(dropout[0]), float(dropout[1]))
+        learning_rate, rho, eps = float(learning_rate), float(rho), float(eps)
         side = (IMAGE_SIZE - 2 * (kernel_size - 1)) // pool_size if pool_size > 0 else 0
-        for name, value, valid, remedy in (
-            ("channels", channels, min(channels) >= 1, "give two positive numbers"),
-            ("kernel_size", kernel_size, kernel_size >= 1, "give a positive number"),
-            ("pool_size", pool_size, pool_size >= 1, "give a positive number"),
-            ("pool_size", pool_size, side >= 1, "nothing is left of the image: make it or model.kernel_size smaller"),
-            ("hidden", hidden, hidden >= 1, "give a positive number"),
-            ("dropout", dropout, all(0 <= rate < 1 for rate in dropout), "give two rates from 0 to below 1"),
-            ("learning_rate", learning_rate, learning_rate > 0, "give a positive number"),
-            ("rho", rho, 0 <= rho <= 1, "give a number from 0 to 1"),
-            ("eps", eps, eps > 0, "give a positive number"),
+        largest = float(torch.finfo(torch.float32).max)
+        for name, value, valid in (
+            ("channels", channels, min(channels) >= 1),
+            ("kernel_size", kernel_size, kernel_size >= 1),
+            ("pool_size", pool_size, side >= 1),  # something is left of the image
+            ("hidden", hidden, hidden >= 1),
+            ("dropout", dropout, all(0 <= rate < 1 for rate in dropout)),
+            ("learning_rate", learning_rate, 0 < learning_rate <= largest),
+            ("rho", rho, 0 <= rho <= 1),
+            ("eps", eps, 0 < eps <= largest),
+            ("seed", seed, 0 <= seed < 2**32),
         ):
             if not valid:
-                raise SettingError(f"model.{name} is {value}: {remedy}.")
+                raise SettingError(f"model.{name} is {value}, which is out of its bounds.")
         # A subclass has its own hyperparameters instead of these.
         others = set(inspect.signature(MNISTClassifier).parameters) - set(inspect.signature(type(self)).parameters)
         self.save_hyperparameters(ignore=list(others))
@@ -89,13 +95,6 @@ class MNISTClassifier(LightningModule):
         self.fused = False
         self._network = self.network
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning names the running hook here fifty times a step, and a module's own way of setting an attribute is slow.
-        if name == "_current_fx_name":
-            vars(self)[name] = value
-        else:
-            super().__setattr__(name, value)
-
     def draw_weights(self) -> None:
         """Draws the weights of all layers from the seed, in order: Glorot-uniform, with zero biases, as Keras does."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -107,18 +106,11 @@ class MNISTClassifier(LightningModule):
         self.to(memory_format=torch.channels_last)
 
     def setup(self, stage: str) -> None:
-        """Chooses what is compiled, once the device is known.
-
-        Raises:
-            SettingError: If the whole network shall be compiled and the machine cannot.
-        """
+        """Chooses what is compiled, once the device is known."""
         device, compile = self.trainer.strategy.root_device.type, self.compiles
         if stage != "fit" or not (compile or (compile is None and device == "cpu")):
             return
-        problem = compiler_problem(device)
-        if problem and compile:
-            raise SettingError(f"model.compile is true, but nothing can be compiled here ({problem}): leave it out.")
-        if problem:
+        if problem := compiler_problem(device):
             rank_zero_warn(f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem}).")
             return
         # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
@@ -129,15 +121,10 @@ class MNISTClassifier(LightningModule):
             self._network = torch.compile(self.network, mode="reduce-overhead", dynamic=False)
 
     def forward(self, images: Tensor, rows: Tensor | None = None, step: int = 0) -> Tensor:
-        """Classifies images; in training mode dropout is drawn for the current epoch and the given step.
+        """The logits, [n, 10], of images, uint8 or float [n, 28, 28], 0 to 255.
 
-        Args:
-            images: uint8 or float [n, 28, 28], 0 to 255.
-            rows: int64 [n], the images' places in the global batch; by default 0, 1, 2 …
-            step: The batch's number in its epoch, from 0.
-
-        Returns:
-            Logits, [n, 10].
+        In training mode dropout is drawn for the current epoch, a step of it (from 0), and the images' places in the
+        global batch, `rows`, int64 [n]; by default 0, 1, 2 …
         """
         if rows is None:
             rows = torch.arange(len(images), device=images.device)
@@ -147,15 +134,15 @@ class MNISTClassifier(LightningModule):
 
     def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
         """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
-        keep1, keep2 = self._masks(rows, key1, key2)
+        rates = self.rates if self.training else (0.0, 0.0)
         x = images[:, None].to(self.dtype) / 255
         # In place to save memory (0.4 GB of 2.7 at batch size 2048); it is no faster.
         x = self.conv2(F.relu(self.conv1(x), inplace=True))
         if self.fused and self.training:
             x = FusedPoolReLUDropout.apply(x, self.pool_size, self.rates[0], rows, key1)
         else:
-            x = drop(pool_relu(x, self.pool_size), self.rates[0], keep1)
-        x = drop(F.relu(self.dense1(x)), self.rates[1], keep2)
+            x = dropout(pool_relu(x, self.pool_size), rates[0], rows, key1)
+        x = dropout(F.relu(self.dense1(x)), rates[1], rows, key2)
         return self.dense2(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -190,14 +177,9 @@ class MNISTClassifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         kind = CompiledAdadelta if self.fused else torch.optim.Adadelta
+        # On a GPU: all parameters in a few kernels, and a step count that the host need not wait for.
         on_gpu = self.device.type == "cuda"
-        return kind(
-            self.parameters(),
-            **self.adadelta,
-            # On a GPU: all parameters in a few kernels, and a step count that the host need not wait for.
-            foreach=on_gpu,
-            capturable=on_gpu,
-        )
+        return kind(self.parameters(), **self.adadelta, foreach=on_gpu, capturable=on_gpu)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         # Lightning converts the model only after it has loaded the weights, which would round those of 64-true.
@@ -205,22 +187,19 @@ class MNISTClassifier(LightningModule):
             self.trainer.precision_plugin.convert_module(self)
         self.trained_epochs = checkpoint["epoch"] + 1
 
-    def _masks(self, rows: Tensor, key1: Tensor, key2: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Of both dropouts; None where nothing is dropped, or where the fused pooling draws the mask itself."""
-        if not self.training or not any(self.rates):
-            return None, None
-        units = self.dense1.in_features, self.dense1.out_features
-        if self.fused:
-            return None, keep_mask(rows, units[1], self.rates[1], key2)
-        keep1, keep2 = keep_masks(rows, units, self.rates, (key1, key2))
-        return keep1, keep2
-
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         logits = self(batch.images, batch.rows)
         update_metrics(metrics, F.cross_entropy(logits, batch.labels, reduction="sum"), logits, batch)
         return logits
 
     def _log_epoch(self, metrics: MetricCollection, epoch: int) -> None:
-        # A logged "step" becomes TensorBoard's x axis, so that all batch sizes lie over each other.
-        self.log_dict(dict(metrics.items()))
-        self.log("step", float(epoch), sync_dist=True)
+        # Over the epoch, so that batch 32 and batch 2048 lie over each other. Lightning would write what was trained only
+        # when the checkpoint of the epoch is there, and a kill between the two would lose it for good.
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        fitting = self.trainer.state.fn == "fit"
+        for logger in self.trainer.loggers if fitting and not self.trainer.sanity_checking else []:
+            logger.log_metrics(values, step=epoch)
+        # What Lightning does not log is no result of `trainer.test`. It takes a "step" for the place on the x axis.
+        self.log_dict(dict(metrics.items()), logger=not fitting)
+        if not fitting:
+            self.log("step", float(epoch), sync_dist=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler
 
 
 class Share(NamedTuple):
@@ -17,20 +17,18 @@ class Share(NamedTuple):
     size: int  # images in the global batch, all devices together
 
 
-class GlobalBatchSampler(Sampler[Share]):
+class GlobalBatchSampler(DistributedSampler[Share]):
     """Gives any number of devices their shares of the same global batches.
 
     Batch k of epoch e is a function of the seed, e and k alone; rank r of w takes its rows r, r + w, r + 2w …
     So every image comes exactly once an epoch, on one device, and every device has the same number of batches:
-    where a last batch holds fewer images than there are devices, some get an empty share.
+    where a last batch holds fewer images than there are devices, some get an empty share. It is a DistributedSampler, so
+    that Lightning does not deal the shares once more.
 
     Args:
-        images: Number of images in the data set.
-        batch_size: Images in a global batch; the last batch of an epoch may hold fewer.
-        shuffle: Whether each epoch has an order of its own; otherwise the order is that of the data set.
-        seed: Seed of the orders.
-        rank: Which of the processes asks, from 0.
-        world_size: How many processes share each batch, a device each.
+        images: Number of images in the data set; the last batch of an epoch may hold fewer than `batch_size`.
+        shuffle: Whether each epoch has an order of its own, by the seed; otherwise the order is that of the data set.
+        rank: Which of `world_size` processes asks, from 0.
         device: Where the numbers of the images are kept.
     """
 
@@ -44,13 +42,8 @@ class GlobalBatchSampler(Sampler[Share]):
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.images, self.batch_size, self.shuffle, self.seed = images, batch_size, shuffle, seed
-        self.rank, self.world_size, self.device = rank, world_size, device
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, from 0, whose order the next iteration uses. Lightning calls it."""
-        self.epoch = epoch
+        super().__init__(range(images), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.images, self.batch_size, self.device = images, batch_size, device
 
     def __len__(self) -> int:
         return (self.images + self.batch_size - 1) // self.batch_size
@@ -60,7 +53,7 @@ class GlobalBatchSampler(Sampler[Share]):
             order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
         else:
             order = torch.arange(self.images)
-        mine = slice(self.rank, None, self.world_size)
+        mine = slice(self.rank, None, self.num_replicas)
         rows = torch.arange(self.batch_size, device=self.device)[mine]
         for batch in order.to(self.device).split(self.batch_size):
             indices = batch[mine]

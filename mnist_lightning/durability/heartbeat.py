@@ -1,9 +1,8 @@
-"""Notices when another process of the run is lost. Without it a collective operation would wait for half an hour."""
+"""Notices within half a minute that a process of a run is lost, where a collective operation would wait for minutes."""
 
 import atexit
 import contextlib
 import os
-import re
 import secrets
 import signal
 import socket
@@ -11,35 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.durability.signals import Stopped
+from mnist_lightning.durability.signals import GO_ON, Stopped
 from mnist_lightning.errors import ALONE, SettingError
 
 BEAT = 1.0  # seconds
 SILENT_BEATS = 30  # after so many seconds of silence a process counts as lost
-START_WITHIN = 120.0  # seconds; how long a process may wait at the start for the others on its machine
-START_ELSEWHERE_WITHIN = 300.0  # and for those that a launcher starts; the first may have to fetch MNIST
 ALIVE, DONE, FAILED, STOPPED, LOST = b".", b"d", b"f", b"s", b"l"
-
-
-def limit_start(trainer: Trainer, here: float = START_WITHIN, elsewhere: float = START_ELSEWHERE_WITHIN) -> None:
-    """Ends this process if the others do not come in time. Call it before the Trainer starts, which no hook can do.
-
-    Args:
-        trainer: Of the run.
-        here: Seconds, if the Trainer starts the other processes.
-        elsewhere: Seconds, if a launcher starts them.
-    """
-    own = trainer.strategy.cluster_environment if trainer.world_size > 1 else None  # type: ignore[attr-defined]
-    seconds = here if own is None or not own.creates_processes_externally else elsewhere
-    for heartbeat in trainer.callbacks:  # type: ignore[attr-defined]
-        if trainer.world_size > 1 and isinstance(heartbeat, Heartbeat):
-            heartbeat.start = threading.Timer(seconds, _give_up_start, (trainer, seconds))
-            heartbeat.start.daemon = True
-            heartbeat.start.start()
 
 
 class Heartbeat(Callback):
@@ -56,7 +35,6 @@ class Heartbeat(Callback):
         self.ending = threading.Event()  # this process is ending by itself
         self.noticed = threading.Event()  # another process has failed, stopped or disappeared
         self.speaking = threading.Lock()
-        self.start: threading.Timer | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if trainer.world_size == 1 or self.peers:
@@ -69,8 +47,6 @@ class Heartbeat(Callback):
             started.clear()
             atexit.register(self.end_children)
         self._connect(trainer)
-        if self.start is not None:
-            self.start.cancel()
         for rank, peer in self.peers.items():
             threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -78,8 +54,7 @@ class Heartbeat(Callback):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.patience = 3.0
         # If a collective operation fails because another process is gone, that process must be named, not this one.
-        victim = not isinstance(exception, SettingError | Stopped) and self.peers and self.noticed.wait(2)
-        if victim:
+        if not isinstance(exception, SettingError | Stopped) and self.peers and self.noticed.wait(2):
             time.sleep(60)  # the thread that noticed it ends this process
         self._end(STOPPED if isinstance(exception, Stopped) else FAILED)
         # The first process tells an error that all of them have. It waits longer than this before it ends the others.
@@ -100,22 +75,21 @@ class Heartbeat(Callback):
 
     def _connect(self, trainer: Trainer) -> None:
         """Connects the first process with all others. Lightning's broadcast carries the port and a token."""
-        here = trainer.num_nodes == 1
+        here, seconds = trainer.num_nodes == 1, SILENT_BEATS * BEAT
         if self.rank == 0:
             with socket.create_server(("127.0.0.1" if here else "", 0), backlog=self.size) as server:
                 token = secrets.token_bytes(16)
                 trainer.strategy.broadcast((server.getsockname()[1], token))
-                server.settimeout(SILENT_BEATS * BEAT)
+                server.settimeout(seconds)
                 while len(self.peers) < self.size - 1:
                     peer, _ = server.accept()
-                    peer.settimeout(SILENT_BEATS * BEAT)
+                    peer.settimeout(seconds)
                     hello = peer.recv(20, socket.MSG_WAITALL)
                     if secrets.compare_digest(hello[:16], token):
                         self.peers[int.from_bytes(hello[16:], "big")] = peer
         else:
             port, token = trainer.strategy.broadcast((0, b""))
-            address = ("127.0.0.1" if here else os.environ["MASTER_ADDR"], port)
-            peer = socket.create_connection(address, timeout=SILENT_BEATS * BEAT)
+            peer = socket.create_connection(("127.0.0.1" if here else os.environ["MASTER_ADDR"], port), seconds)
             peer.sendall(token + self.rank.to_bytes(4, "big"))
             self.peers[0] = peer
 
@@ -146,57 +120,38 @@ class Heartbeat(Callback):
             except OSError:
                 word = b""
             silent = 0
-            if ended := FAILED in word or STOPPED in word:
+            if not word or FAILED in word or STOPPED in word:
                 self.noticed.set()
             if DONE in word or self.ending.is_set():
                 return
-            if ended:
-                # An error on all processes is told once, by the first one; a signal often reaches all of them.
+            if FAILED in word or STOPPED in word:
                 if self.ending.wait(1.5):
-                    return
+                    return  # an error on all processes is told once, by the first one; a signal often reaches all of them
                 if STOPPED in word and rank == 0:
                     os._exit(1)  # the first process has said it already
                 what = "was stopped by a signal" if STOPPED in word else "has failed with an error of its own"
                 self._give_up(rank, what, patience=5.0)  # it has yet to tell the error
-            if lost := re.search(LOST + rb"(\d+);", word):
-                self.noticed.set()
-                self._give_up(int(lost[1]), "was lost")
+            if LOST in word:
+                self._give_up(word[word.index(LOST) + 1] - 128, "was lost")
             if not word:
-                self.noticed.set()
                 self._give_up(rank, f"was lost{self._cause(rank)}")
         self._give_up(rank, f"has not answered for {SILENT_BEATS * BEAT:.0f} seconds")
 
     def _cause(self, rank: int) -> str:
         """How a process ended, if this one started it."""
-        for local, child in enumerate(self.children, start=1):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = child.wait(timeout=1) if local == rank else 0
-                if code < 0:
-                    return f", killed by {signal.Signals(-code).name}"
-                if code:
-                    return f", it ended with exit code {code}"
+        if not 0 < rank <= len(self.children):
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self.children[rank - 1].wait(timeout=1)
+            return f", killed by {signal.Signals(-code).name}" if code < 0 else f", it ended with exit code {code}"
         return ""
 
-    def _give_up(self, rank: int, what: str, patience: float = 0.0) -> Any:
+    def _give_up(self, rank: int, what: str, patience: float = 0.0) -> None:
+        self.noticed.set()
         with self.speaking:
-            print(
-                f"error: process {rank} of {self.size} {what}, so process {self.rank} ends too: "
-                "go on from the run's checkpoints/last.ckpt with --ckpt_path.",
-                file=sys.stderr,
-                flush=True,
-            )
-            self._tell(LOST + b"%d;" % rank)
+            ended = f"error: process {rank} of {self.size} {what}, so process {self.rank} ends too."
+            print(f"{ended} {GO_ON['how']()}", file=sys.stderr, flush=True)
+            self._tell(LOST + bytes([128 + rank % 128]))
             self.patience = patience
             self.end_children()
             os._exit(1)
-
-
-def _give_up_start(trainer: Trainer, seconds: float) -> None:
-    place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-    print(
-        f"error: process {trainer.global_rank} of {trainer.world_size} has waited {seconds:.0f} seconds for the others "
-        f"at {place}, so it ends: start all of them together.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(1)  # the processes that this one started end with it

@@ -5,60 +5,57 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_WITHIN = 8.0  # seconds that an orderly end may take
 STUDY = "MNIST_LIGHTNING_STUDY"  # name in the environment of a study's runs; its value is the study's process
+GO_ON: dict[str, Callable[[], str]] = {"how": str}  # says how what is running goes on after a stop
 
 
 class Stopped(BaseException):
-    """The user or a scheduler asked the process to end.
-
-    It is not a KeyboardInterrupt, since Lightning then ignores all further signals and exits with 1.
-
-    Args:
-        signum: The signal that asked.
-    """
+    """A signal asked the process to end. With a KeyboardInterrupt Lightning would ignore further signals and exit with 1."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
         self.exit_code = 128 + signum
 
-    def __str__(self) -> str:
-        name = "Ctrl-C" if self.signum == signal.SIGINT else signal.Signals(self.signum).name
-        return f"{name}."
+
+def begin() -> None:
+    """Prepares a command for signals, and for the end of the launcher or the study that started it."""
+    stop_on_signals()
+    # A thread ends the process at the second signal, or some seconds after the first, since the main thread may wait for
+    # another process, and runs no Python handler then.
+    wakeups, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    # The thread keeps both ends, since Python closes a socket that nobody refers to.
+    threading.Thread(target=_end_in_time, args=(wakeups, waker), daemon=True).start()
+    if "LOCAL_RANK" in os.environ or STUDY in os.environ:
+        parent = os.getppid() if "LOCAL_RANK" in os.environ else int(os.environ[STUDY])
+        threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True).start()
 
 
-def stop_on_signals(starting: bool = False) -> None:
-    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread. `watch_signals` handles later ones.
-
-    Args:
-        starting: Whether the process starts, and signals that it was started with held back stay so.
-    """
+def stop_on_signals() -> None:
+    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread."""
     for signum in SIGNALS:
         signal.signal(signum, _stop)
-    if not starting:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextlib.contextmanager
 def stopped_in_order(processes: int) -> Iterator[None]:
-    """Marks a block in which Lightning trains, and may start the other processes of a run.
+    """Marks a block in which Lightning trains with so many processes, most of which it starts.
 
-    These begin with SIGINT and SIGTERM held back, until `stop_on_signals`. Otherwise a signal to all processes would end
-    them in the middle of an import, and Lightning would then kill this one. This one goes on to see signals, since its
-    other threads do.
-
-    Args:
-        processes: Of the run.
-
-    Raises:
-        Stopped: In the place of the SystemExit that Lightning makes of a KeyboardInterrupt, which a callback may raise.
+    They begin with signals held back until they train. Otherwise a signal to all processes would end them in the middle
+    of an import, and Lightning would then kill this one, whose other threads go on to see signals. Raises Stopped in the
+    place of the SystemExit that Lightning makes of a KeyboardInterrupt, which a callback may raise.
     """
     if processes > 1:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -68,53 +65,32 @@ def stopped_in_order(processes: int) -> Iterator[None]:
         raise Stopped(signal.SIGINT) from end.__context__
 
 
-def watch_signals() -> None:
-    """Ends the process at the second signal, or some seconds after the first one if it still runs then.
-
-    A thread does it, since the main thread may be waiting for another process, and then runs no Python handler.
-    """
-    wakeups, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    # The thread keeps both ends, since Python closes a socket that nobody refers to.
-    threading.Thread(target=_end_in_time, args=(wakeups, waker), daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Ends this process when the launcher or the study that started it is gone, whatever the main thread waits for."""
-    if "LOCAL_RANK" in os.environ:
-        parent = os.getppid()
-    elif STUDY in os.environ:
-        parent = int(os.environ[STUDY])
-    else:
-        return
-    threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True).start()
+def tell(signum: int) -> None:
+    """Says what stopped the process, and how it goes on."""
+    name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+    print(f"\nstopped by {name}. {GO_ON['how']()}", file=sys.stderr, flush=True)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
-        signal.signal(each, _ignore)  # not SIG_IGN, since the thread would then not see the signal
+        signal.signal(each, lambda *_: None)  # not SIG_IGN, since the thread would then not see the signal
     raise Stopped(signum)
 
 
-def _ignore(signum: int, frame: FrameType | None) -> None:
-    pass
-
-
 def _end_in_time(wakeups: socket.socket, waker: socket.socket) -> None:
-    first = _next_signal(wakeups)
+    while (first := wakeups.recv(1)[0]) not in SIGNALS:
+        pass
     wakeups.settimeout(END_WITHIN)
-    try:
-        _next_signal(wakeups)
-    except TimeoutError:
-        pass
+    with contextlib.suppress(TimeoutError):
+        wakeups.recv(1)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        teller = threading.Thread(target=tell, args=(first,), daemon=True)
+        teller.start()
+        teller.join(1.0)  # nobody may read what it says
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()  # one that stands still would stay
     os._exit(128 + first)
-
-
-def _next_signal(wakeups: socket.socket) -> int:
-    while (signum := wakeups.recv(1)[0]) not in SIGNALS:
-        pass
-    return signum
 
 
 def _outlive_nobody(parent: int) -> None:

@@ -3,17 +3,13 @@
 import os
 from time import perf_counter
 
+import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lightning.measure.load import machine_seconds
-
 
 class Neighbours(Callback):
-    """How many cores other programs kept busy on average while the run trained, and how many the hypervisor kept back.
-
-    It counts on the machine of the first process, since the last start of the run.
-    """
+    """How many cores other programs kept busy on the first process's machine, and how many its host kept back."""
 
     def __init__(self) -> None:
         self.cores: dict[str, float] = {}
@@ -24,17 +20,15 @@ class Neighbours(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         wall, own, busy, stolen = (self._seconds(trainer) - self.begin).tolist()
         # The kernel counts in hundredths of a second, so the difference may be negative for a short run.
-        other = max(busy - own, 0.0) / wall
-        self.cores = {
-            "own_cores": round(own / wall, 3),
-            "other_cores": round(other, 3),
-            "stolen_cores": round(stolen / wall, 3),
-        }
+        other = max(busy - own, 0.0)
+        found = {"own_cores": own, "other_cores": other, "stolen_cores": stolen}
+        self.cores = {name: round(seconds / wall, 3) for name, seconds in found.items()}
 
     @staticmethod
     def _seconds(trainer: Trainer) -> torch.Tensor:
         """Four counters in seconds: wall clock, this run's processors, all busy processors, and those kept back."""
-        here = os.times()
+        here, spent = os.times(), psutil.cpu_times()
         own = torch.tensor(here.user + here.system if trainer.node_rank == 0 else 0.0)
         together = trainer.strategy.reduce(own.to(trainer.strategy.root_device), reduce_op="sum").item()
-        return torch.tensor([perf_counter(), together, *machine_seconds()], dtype=torch.float64)
+        busy = sum(getattr(spent, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+        return torch.tensor([perf_counter(), together, busy, getattr(spent, "steal", 0.0)], dtype=torch.float64)

@@ -11,7 +11,6 @@ import pandas as pd
 from mnist_lightning import paper
 from mnist_lightning.measure.disturbance import disturbances
 from mnist_lightning.report.runs import OURS, Run
-from mnist_lightning.runs.identity import UNSET
 
 IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine, beside its calibrated rate
 APART = 1.10  # rates further apart than this are those of two machines, whatever they are called
@@ -19,14 +18,9 @@ OF_A_SETUP = ("machine.threads", "machine.gpu")  # two setups on one machine may
 # What trained a run, as its machine records it: its name in a sentence, and what is shown of it.
 TRAINED_BY = {"code": ("other code", "commit"), "torch": ("another PyTorch", "torch")}
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
-TIMES = (
-    "seconds/",
-    "median/",
-    "step/",
-    "share",
-    "joules",
-    "first_epoch",
-)  # metrics that other work on the machine changes
+TIMES = ("seconds/", "median/", "share", "first_epoch")  # metrics that other work on the machine changes
+# What Lightning makes of a setting that is not given.
+UNSET = {"trainer.limit_train_batches": 1.0, "trainer.limit_val_batches": 1.0, "trainer.deterministic": False}
 PLACE = ["column", "setup", "network", "precision", "batch_size", "seed", "repeat", "metric"]
 
 
@@ -156,7 +150,7 @@ def _told_apart(
         number, last = 0, math.inf
         for run in sorted((run for run in key if key[run] == same), key=rate):
             number += rate(run) > APART * last
-            last = rate(run)
+            last = rate(run) or math.inf  # one that was not calibrated is no other machine
             found[run] = same, number
     return found
 

@@ -1,10 +1,13 @@
 """`report`: the runs' tables, figures and claims beside the paper's."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import auto_cli
+
 from mnist_lightning.errors import SettingError
-from mnist_lightning.parsing import function_command
+from mnist_lightning.run_files import command
 
 
 def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"), paper: bool = False) -> int:
@@ -12,7 +15,7 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
 
     Args:
         logs: Folder that holds runs, at any depth, or a list of such folders.
-        out: Folder for report.html, report.md, results.csv, the figures and an event file; what is there is replaced.
+        out: Folder for report.html, report.md, results.csv and the figures; what is there is replaced.
         paper: The paper's own numbers alone; no logs are read.
 
     Returns:
@@ -37,4 +40,4 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
 
 def main() -> int:
     """Runs the command."""
-    return function_command.run(report)
+    return auto_cli(report, args=sys.argv[2:], prog=command("report"), as_positional=False, exit_on_error=False)

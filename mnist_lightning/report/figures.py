@@ -1,6 +1,5 @@
 """The figures: the paper dashed, ours solid; a colour and a marker a setup, a line style and a fill a precision."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,20 +17,11 @@ from mnist_lightning.report.page import PAPER, TABLES
 from mnist_lightning.report.two_devices import Second
 
 WIDTH = 8.0  # inches
-ABREAST = 3  # panels in a row
 # Okabe and Ito's colours, which the colour-blind can tell apart; their greys differ, and so do the markers.
 COLOURS = {"1xcpu": "#0072B2", "2xcpu": "#D55E00", "1xgpu": "#009E73", "2xgpu": "#CC79A7"}
 MARKERS = {"1xcpu": "o", "2xcpu": "s", "1xgpu": "D", "2xgpu": "^"}
 OTHER_COLOUR, OTHER_MARKER = "#000000", "v"
 PRECISIONS = {"32-true": "-", "bf16-mixed": (0, (1, 1))}  # line styles; products of fewer bits are dotted and hollow
-PARTS = {  # colour, marker and line style
-    "forward": ("#0072B2", "o", "-"),
-    "backward": ("#000000", "s", "-"),
-    "exchange": ("#D55E00", "^", "--"),
-    "optimizer": ("#E69F00", "D", "--"),
-    "data": ("#009E73", "v", ":"),
-    "trainer": ("#777777", "P", ":"),
-}
 
 
 def colour(setup: str) -> str:
@@ -107,34 +97,6 @@ def second_device(seconds: Sequence[Second]) -> Figure:
         _batch_axis(axes)
         axes.tick_params(axis="x", labelsize=8)
     panels[0].set_ylabel("two devices minus one, % of one")
-    return figure
-
-
-def step_parts(parts: pd.DataFrame) -> Figure:
-    """Milliseconds a step by part, on an axis on which the thin parts can be read too; a panel a column.
-
-    Args:
-        parts: As `page.step_parts` gives it.
-    """
-    columns = list(dict.fromkeys(parts.index.get_level_values("column")))
-    high = -(-len(columns) // ABREAST)
-    figure = Figure(figsize=(WIDTH, 0.7 + 3.4 * high), layout="constrained")
-    panels = figure.subplots(high, min(len(columns), ABREAST), squeeze=False, sharey=True).flatten()
-    for axes in panels[len(columns) :]:
-        axes.set_axis_off()
-    for axes, column in zip(panels, columns, strict=False):
-        milliseconds = 1e3 * parts.loc[column].sort_index()
-        for part, (own, shape, line) in PARTS.items():
-            each = milliseconds[part][milliseconds[part] > 0]
-            axes.plot(each.index, each, color=own, marker=shape, linestyle=line, markersize=4, label=part)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        _batch_axis(axes)
-        axes.tick_params(axis="x", rotation=45, labelsize=8)
-        axes.set_title(textwrap.fill(column, 28), fontsize=9)
-    for axes in panels[::ABREAST]:
-        axes.set_ylabel("milliseconds a step")
-    _legend(figure, panels[0], len(PARTS))
     return figure
 
 

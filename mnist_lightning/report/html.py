@@ -25,7 +25,9 @@ def as_html(text: str, folder: Path) -> str:
         folder: Where they are.
     """
     body = markdown(text.replace("<details>", '<details markdown="1">'), extensions=["tables", "md_in_html"])
-    body = re.sub(r'src="([\w.-]+\.svg)"', lambda found: f'src="{_inside(folder / found[1])}"', body)
+    # No other address stays: a run's own text may be a link, or a picture from elsewhere.
+    figures = {path.name: _inside(path) for path in folder.glob("*.svg")}
+    body = re.sub(r' (?:src|href)="([^"]*)"', lambda found: f' src="{figures.get(found[1], "")}"', body)
     title = text.partition("\n")[0].lstrip("# ")
     head = f'<meta charset="utf-8">\n<title>{title}</title>\n<style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

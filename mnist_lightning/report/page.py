@@ -42,7 +42,6 @@ PAPER = {
     number: pd.DataFrame(table, index=list(paper.BATCH_SIZES))
     for number, table in zip(TABLES, (paper.SECONDS, paper.ACCURACY, paper.LOSS), strict=True)
 }
-PARTS = ["forward", "backward", "optimizer", "exchange", "data", "trainer"]  # of a step, as a run measures them
 Rows = list[list[str]]  # the header, then the rows
 
 
@@ -185,12 +184,6 @@ def precisions(table: pd.DataFrame) -> list[str]:
 
 def quoted(columns: Sequence[str]) -> list[str]:
     return [f"`{column}`" for column in columns]
-
-
-def step_parts(table: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of the parts of a step, as means over seeds: one row for each column and batch size, one column a part."""
-    found = {part: values(table, f"step/{part}").groupby(["column", "batch_size"], sort=False).mean() for part in PARTS}
-    return pd.DataFrame(found).dropna(how="all")
 
 
 def to_target(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,22 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_lightning.errors import SettingError
+from mnist_lightning.errors import SettingError, blaming
 from mnist_lightning.measure.disturbance import rate
-from mnist_lightning.parsing.config_file import flat, read_settings
-from mnist_lightning.runs.identity import NOT_THE_RUN, SETUP
-from mnist_lightning.runs.layout import CONFIG, SUMMARY
-from mnist_lightning.runs.shapes import Number, misfits
+from mnist_lightning.run_files import CONFIG, SUMMARY
+from mnist_lightning.runs.config import FREE, SETUP, flat, read_config
 from mnist_lightning.runs.summary import read_summary
 
 # Settings that make no column of the report: they are a run's row, its seed, its setup or its place.
-NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *NOT_THE_RUN)
+NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *FREE)
 MACHINE = ("threads", "gpu")  # of a setup; the rest of the machine is compared by its rate, too
 OURS = "MNISTClassifier"  # the network of runs that do not name theirs
 TESTED = 10_000  # test images, by which errors are counted
-SIZE = Number(above=0, most=1e6, whole=True)
-# The paper's network is drawn, and its cost is computed, from these.
-MODEL = {"channels?": [SIZE], "kernel_size?": SIZE, "pool_size?": SIZE, "hidden?": SIZE, "dropout?": [Number()]}
 TARGET = 0.99  # accuracy; the report tells when it is first reached
 
 
@@ -49,7 +44,6 @@ class Run:
         summary = self.summary
         values = {**summary["metrics"], "steps": summary["steps"]}
         values |= {f"median/{name}": value for name, value in summary["median"].items()}
-        values |= {f"step/{part}": value for part, value in summary.get("step_seconds", {}).items()}
         values["images"] = summary["epochs"] * summary["train_images"]
         values |= self._parts_of_fit()
         if (median := summary["median"].get("seconds/epoch")) and not summary.get("resumed"):
@@ -60,8 +54,6 @@ class Run:
             images = summary.get("test_images", TESTED)
             # A count, which a float of 32 bits does not quite give back.
             values["errors"] = round((1 - accuracy) * images) * TESTED / images
-        if summary.get("joules") is not None:
-            values["joules"] = summary["joules"]
         work, gave = mflop(self.settings) if self.network == OURS else None, rate(summary, "before")
         if work:
             values["mflop"] = work
@@ -111,8 +103,9 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     runs, unreadable = [], []
     for path in found.values():
         try:
-            runs.append(_read(path.parent))
-        except SettingError as error:
+            with blaming(str(path)):
+                runs.append(_read(path.parent))
+        except (SettingError, OSError) as error:
             unreadable.append(str(error))
     if not runs:
         reason = (
@@ -141,23 +134,35 @@ def mflop(settings: Mapping[str, Any]) -> float | None:
 
 
 def _read(folder: Path) -> Run:
-    summary, config = read_summary(folder), read_settings(folder / CONFIG)
-    network = summary.get("network", OURS)
-    problem = next(misfits(config, {"model?": MODEL if network == OURS else {}}), None)
+    summary, config = read_summary(folder), read_config(folder / CONFIG)
     settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
-    try:
-        json.dumps(settings)
-    except (TypeError, ValueError) as error:  # a date or a set, which YAML has
-        problem = str(error)
-    if problem is not None:
-        raise SettingError(
-            f"{folder / CONFIG} holds no settings of a run ({problem}): remove the run, or mend the file."
-        )
-    settings["network"] = network
+    settings["network"] = summary.get("network", OURS)
     settings["trainer.precision"] = summary["machine"]["precision"]
     settings["trainer.max_epochs"] = summary["epochs"]
     settings["data.source"] = summary["data"]
     for part in MACHINE:
         if summary["machine"].get(part):
             settings[f"machine.{part}"] = summary["machine"][part]
-    return Run(folder, summary, settings)
+    run = Run(folder, summary, settings)
+    _check(run)
+    return run
+
+
+def _check(run: Run) -> None:
+    """Makes sure of all that the report reads, so that one damaged run is left out and the others are reported."""
+    summary, machine = run.summary, run.summary["machine"]
+    int(summary["setup"].partition("x")[0])
+    counts = {"cores": machine["cores"], **{name: summary[name] for name in ("batch_size", "seed", "epochs")}}
+    numbers = [run.measured(), summary.get("neighbours", {}), *summary.get("calibration", {}).values()]
+    texts = {"data": summary["data"], "network": run.network}
+    kinds = [(int, counts), *((int | float, each) for each in numbers), (str, texts), (str | int | float, machine)]
+    for kind, values in kinds:
+        if wrong := [name for name, value in values.items() if not isinstance(value, kind)]:
+            raise TypeError(f"{wrong[0]} is {values[wrong[0]]!r}")
+    if any(len(each) != summary["epochs"] for each in summary["by_epoch"].values()):
+        raise ValueError("by_epoch is not of all epochs")
+    json.dumps(run.settings)  # a date or a set, which YAML has, is no setting
+    if run.network == OURS:
+        one, two = run.settings["model.dropout"]
+        if mflop(run.settings) is None or not 0 <= one + two < 2:
+            raise TypeError("model has no settings of the network")

@@ -1,7 +1,7 @@
-"""Writes results.csv, report.md, report.html, the figures and an event file."""
+"""Writes results.csv, report.md, report.html and the figures."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,12 @@ from matplotlib.figure import Figure
 from mnist_lightning import paper
 from mnist_lightning.report import drawing, figures, page
 from mnist_lightning.report.columns import is_papers
-from mnist_lightning.report.events import write_events
 from mnist_lightning.report.html import as_html
 from mnist_lightning.report.page import Page, make_page
 from mnist_lightning.report.reproduction import alone
 from mnist_lightning.report.runs import OURS, Run
 from mnist_lightning.report.two_devices import predicted
-from mnist_lightning.runs.program import command
-from mnist_lightning.views.spreadsheet import harmless
+from mnist_lightning.run_files import command
 
 CURVES = {"I": "figure-3-time", "II": "figure-4-accuracy", "III": "figure-5-loss"}
 FIGURES = {
@@ -27,7 +25,6 @@ FIGURES = {
     "figure-4-accuracy": "Figure 4. Accuracy, drawn like Figure 3.",
     "figure-5-loss": "Figure 5. Loss, drawn like Figure 3.",
     "second-device": "Seconds of two devices minus those of one.",
-    "step-parts": "Where a step's time goes.",
     "networks": "Accuracy over seconds, a number a network and a dot a run.",
     "figure-1-architecture": "Figure 1. The network, drawn from the settings of the runs.",
 }
@@ -36,15 +33,14 @@ FIGURES = {
 def write(out: Path, runs: Sequence[Run]) -> None:
     """Writes everything into a folder."""
     found = make_page(runs)
-    texts = found.table.select_dtypes(exclude=["number", "bool"]).columns
-    table = found.table.assign(**{name: found.table[name].map(harmless) for name in texts})
-    table.to_csv(out / "results.csv", index=False)
+    found.table.to_csv(out / "results.csv", index=False)
     drawn = _draw(out, found)
     templates = Environment(
         loader=PackageLoader("mnist_lightning.report", "."),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_harmless,
     )
     context = {
         "page": page,
@@ -57,24 +53,23 @@ def write(out: Path, runs: Sequence[Run]) -> None:
         "captions": FIGURES,
         "drawn": drawn,
     }
-    written = templates.get_template("report.md.jinja").make_module(context)
-    text = str(written)
+    text = templates.get_template("report.md.jinja").render(context)
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "report.html").write_text(as_html(text, out), encoding="utf-8")
-    grid: Callable[..., str] = vars(written)["grid"]
-    tables = {f"table {number}": grid(page.main_table(number, found)) for number in page.TABLES}
-    tables["claims"] = vars(written)["claims"]()
-    write_events(out, {name: out / f"{name}.png" for name in drawn}, tables)
+
+
+def _harmless(value: Any) -> Any:
+    """What a run says, as text: a browser must not run it."""
+    return value.replace("<", "&lt;") if isinstance(value, str) else value
 
 
 def _draw(out: Path, found: Page) -> list[str]:
     """Draws the figures that the runs give, as SVG and PNG; their names."""
     matplotlib.rcParams["svg.hashsalt"] = "mnist-lightning"  # the same report is the same file
+    matplotlib.rcParams["text.parse_math"] = False  # a `$` in a setting is a `$`
     drawn: dict[str, Figure] = {name: figures.curves(found.main, number) for number, name in CURVES.items()}
     if found.seconds:
         drawn["second-device"] = figures.second_device(found.seconds)
-    if len(parts := page.step_parts(found.main)):
-        drawn["step-parts"] = figures.step_parts(parts)
     if found.networks:
         drawn["networks"] = figures.networks(max(found.networks, key=lambda grid: len(grid.networks)), found.table)
     if (network := _network(found.runs)) is not None:

@@ -1,59 +1,31 @@
-"""What ran and what came of it: the run's hyperparameters, its part of a checkpoint, and its summary.
-
-docs/timing.md lists what happens before the summary is written.
-"""
+"""What ran and what came of it. docs/timing.md lists what happens before the summary is written."""
 
 import os
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lightning.callbacks import WallClock
-from mnist_lightning.data import data_module
+from mnist_lightning.data import data_module, evaluated_images
 from mnist_lightning.measure.calibration import Calibration
-from mnist_lightning.measure.energy import Energy
 from mnist_lightning.measure.machine import describe_machine
 from mnist_lightning.measure.neighbours import Neighbours
-from mnist_lightning.measure.step_parts import StepParts
-from mnist_lightning.runs.folder import is_fast_dev_run, run_folder
-from mnist_lightning.runs.from_python import callbacks_of_the_user
-from mnist_lightning.runs.layout import CONFIG, SUMMARY
-from mnist_lightning.runs.program import command_line
-from mnist_lightning.runs.setups import refuse_other_setup, setup_name
+from mnist_lightning.run_files import SUMMARY, command_line
+from mnist_lightning.runs.folder import run_folder
+from mnist_lightning.runs.loggers import setup_name
 from mnist_lightning.runs.summary import closing_table, read_summary, write_summary
 from mnist_lightning.speed.warm_up import WarmUp
-from mnist_lightning.views.evaluation import evaluated_images
 
 VALIDATION = ("val/loss", "val/accuracy")
 
 
 class RunRecord(Callback):
-    """Logs what runs at the start of a fit; writes `summary.json` and prints the closing table at its end.
+    """Logs what runs at the start of a fit; writes `summary.json` and prints the closing table at its end."""
 
-    Args:
-        clock: The times by epoch.
-        warm_up: The seconds before the clock started.
-        calibration: The rates of the machine.
-        neighbours: The cores that other programs kept busy.
-        energy: What the processors consumed.
-        parts: Where a step's time went.
-    """
-
-    def __init__(
-        self,
-        clock: WallClock,
-        warm_up: WarmUp,
-        calibration: Calibration,
-        neighbours: Neighbours,
-        energy: Energy,
-        parts: StepParts,
-    ) -> None:
-        self.clock, self.warm_up, self.neighbours, self.parts = clock, warm_up, neighbours, parts
-        self.calibration, self.energy = calibration, energy
+    def __init__(self, clock: WallClock, warm_up: WarmUp, calibration: Calibration, neighbours: Neighbours) -> None:
+        self.clock, self.warm_up, self.calibration, self.neighbours = clock, warm_up, calibration, neighbours
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         self.record: dict[str, Any] = {}
-        self.config: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.validations: dict[int, dict[str, float]] = {}
 
@@ -77,8 +49,6 @@ class RunRecord(Callback):
         }
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
-        if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
-            self.config = yaml.safe_load((run / CONFIG).read_text())
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -86,12 +56,12 @@ class RunRecord(Callback):
             self.validations[trainer.current_epoch] = {name: now[name] for name in now if name in VALIDATION}
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero or is_fast_dev_run(trainer):
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         run = run_folder(trainer)
         # A finished run that was resumed and had nothing left to do keeps its summary.
         summary = read_summary(run) if run is not None and (run / SUMMARY).exists() else None
-        if summary is None or summary["epochs"] != trainer.current_epoch:
+        if summary is None or summary["epochs"] != len(self.clock.epochs):
             summary = self.summary()
             if run is not None:
                 for logger in trainer.loggers:
@@ -100,52 +70,34 @@ class RunRecord(Callback):
         print(closing_table(summary, run), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must match, and the metrics that it starts from. Lightning calls it on all processes."""
-        return {
-            "setup": setup_name(self.trainer),
-            "precision": str(self.trainer.precision),
-            "config": self.config,
-            "optimizer_states": [len(optimizer.state) for optimizer in self.trainer.optimizers],
-            "callbacks": callbacks_of_the_user(self.trainer),
-            "metrics": self._last_metrics(),
-            "validations": self.validations,
-        }
+        """The metrics that a resumed run starts from. Lightning calls it on all processes."""
+        return {"metrics": self._last_metrics(), "validations": self.validations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self.trainer.state.fn == "fit":
-            refuse_other_setup(state, setup_name(self.trainer), str(self.trainer.precision))
         self.metrics, self.validations = state["metrics"], dict(state["validations"])
 
     def summary(self) -> dict[str, Any]:
         """The run as one dictionary: the record, the command, the last metrics and the times."""
-        trainer = self.trainer
+        trainer, epochs = self.trainer, len(self.clock.epochs)
         # None where an epoch had no validation.
         validated = {
-            name: [self.validations.get(epoch, {}).get(name) for epoch in range(trainer.current_epoch)]
-            for name in VALIDATION
+            name: [self.validations.get(epoch, {}).get(name) for epoch in range(epochs)] for name in VALIDATION
         }
         last = {name: value for name, value in self._last_metrics().items() if name not in VALIDATION}
-        seen = evaluated_images(trainer, "validate", data_module(trainer))
         seconds = {"seconds/fit": self.clock.fit, "seconds/warm_up": self.warm_up.seconds}
         return {
             **self.record,
-            "validated_images": seen,
+            "validated_images": evaluated_images(trainer, "validate"),
             "calibration": {"before": self.calibration.before, "after": self.calibration.after},
             "neighbours": self.neighbours.cores,
-            "joules": self.energy.joules,
             "command": command_line(),
             "resumed": self.clock.resumed,
-            "epochs": trainer.current_epoch,
+            "epochs": epochs,
             "steps": trainer.global_step,
-            "metrics": {**last, **self.last_validation(), **seconds},
+            "metrics": {**last, **self.validations.get(epochs - 1, {}), **seconds},
             "median": self.clock.medians(),
             "by_epoch": self.clock.by_epoch() | validated,
-            "step_seconds": self.parts.medians(),
         }
-
-    def last_validation(self) -> dict[str, float]:
-        """Loss and accuracy of the last weights; empty if the last epoch had no validation."""
-        return self.validations.get(self.trainer.current_epoch - 1, {})
 
     def _last_metrics(self) -> dict[str, float]:
         now = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from mnist_lightning.errors import SettingError
 
-FORMATS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",)}
-ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
+FORMATS, ENDINGS = ("PNG", "JPEG", "WEBP", "BMP"), (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SIDE, BOX = 28, 20  # pixels; MNIST's digits fill a box of 20 by 20 in an image of 28 by 28
-MOST_PIXELS = 50_000_000  # of one picture, since a small file can unpack to any number
 WORKING_SIDE = 400  # pixels; larger pictures are made smaller first
 THINNEST = 2.0  # pixels of the 28; the least width of a stroke, as in MNIST
 FAINTEST = 12.0  # of 255; the least difference between ink and ground
@@ -30,66 +28,27 @@ class OwnImages(NamedTuple):
 
 
 def read_images(folder: str) -> OwnImages:
-    """Reads the PNG, JPEG, WebP and BMP files of a folder, in the order of their names.
-
-    Files that cannot be read and folders are skipped and named.
-
-    Args:
-        folder: Any sizes and colours, one digit a file, dark on light or light on dark.
-
-    Raises:
-        SettingError: If the folder has no such file, or none that can be read.
-    """
-    place = Path(folder)
-    try:
-        inside = sorted(place.iterdir())
-    except OSError as error:
-        raise SettingError(
-            f"data.images is {folder}, which cannot be read ({error.strerror}): name a folder of pictures."
-        ) from error
-    files = [path for path in inside if path.suffix.lower() in ENDINGS and not path.is_dir()]
-    if not files:
-        raise SettingError(
-            f"data.images is {folder}, which holds no PNG, JPEG, WebP or BMP file: name the folder that holds the files."
-        )
-    images, names = [], []
-    skipped = {
-        _printable(path): "is a folder, and folders in a folder are not read" for path in inside if path.is_dir()
-    }
-    for path in files:
+    """Reads the pictures of a folder by name, one digit a file, of any size and colours. What cannot be read is named."""
+    images, names, skipped = [], [], {}
+    for path in sorted(Path(folder).iterdir()):
+        name = path.name.encode(errors="backslashreplace").decode()  # it may be no UTF-8
+        if path.suffix.lower() not in ENDINGS and not path.is_dir():
+            continue
         try:
             images.append(as_mnist(_colours(path)))
-            names.append(_printable(path))
+            names.append(name)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            unknown = isinstance(error, UnidentifiedImageError)
-            skipped[_printable(path)] = "is no picture" if unknown else str(error) or type(error).__name__
+            skipped[name] = "is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
     if not images:
-        name, reason = next(iter(skipped.items()))
-        raise SettingError(
-            f"data.images is {folder}, of which no file can be read ({name}: {reason}): name another folder."
-        )
+        raise SettingError(f"data.images is {folder}, which holds no PNG, JPEG, WebP or BMP file that can be read.")
     return OwnImages(torch.from_numpy(np.stack(images)), names, skipped)
 
 
-def _printable(path: Path) -> str:
-    """A file's name, with a backslash and a number for each byte that is no UTF-8."""
-    return path.name.encode(errors="backslashreplace").decode()
-
-
 def as_mnist(picture: np.ndarray) -> np.ndarray:
-    """Shows the digit of a picture as MNIST does.
+    """Shows the digit of a picture, float [height, width, 3], as MNIST does, uint8 [28, 28].
 
-    It is light on dark, its longer side has 20 pixels, and its centre of mass is in the middle of 28 by 28 pixels (LeCun,
-    Cortes and Burges, "The MNIST database of handwritten digits").
-
-    Args:
-        picture: float [height, width, 3], 0 to 255; what the edges show is the ground.
-
-    Returns:
-        uint8 [28, 28].
-
-    Raises:
-        ValueError: If nothing stands out from the ground.
+    It is light on dark, its longer side has 20 pixels, and its centre of mass is in the middle (LeCun, Cortes and Burges,
+    "The MNIST database of handwritten digits"). What the edges show is the ground; raises ValueError if nothing stands out.
     """
     ink = _ink(picture)
     mask = _largest_patches(ink > 0.5)
@@ -115,16 +74,12 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
 
 
 def _colours(path: Path) -> np.ndarray:
-    """Reads a picture, [height, width, 3]. It is turned as its EXIF data say, and a ground is put behind transparent parts."""
-    with Image.open(path, formats=tuple(FORMATS)) as file:
-        picture: Image.Image = file
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"has {picture.width:,} x {picture.height:,} pixels, more than {MOST_PIXELS:,}")
-        file.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be unpacked smaller at once
-        picture = ImageOps.exif_transpose(picture)
+    """Reads a picture, [height, width, 3]; turned as its EXIF data say, and with a ground behind transparent parts."""
+    with Image.open(path, formats=FORMATS) as file:
+        picture = ImageOps.exif_transpose(file)
         if picture.mode.startswith("I"):  # 16 bits a pixel
             picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-        picture = (picture.convert("RGB") if picture.mode in ("CMYK", "YCbCr") else picture).convert("RGBA")
+        picture = picture.convert("RGB").convert("RGBA") if picture.mode == "CMYK" else picture.convert("RGBA")
     picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     rgba = np.asarray(picture, np.float32)
     colours, alpha = rgba[:, :, :3], rgba[:, :, 3:] / 255

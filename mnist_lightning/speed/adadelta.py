@@ -1,6 +1,7 @@
-"""Adadelta in one pass over its numbers."""
+"""Adadelta in one pass over its numbers, and whether this machine can compile it."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,3 +27,13 @@ class CompiledAdadelta(torch.optim.Adadelta):
                 loss = closure()
         self._update()
         return loss
+
+
+@cache
+def compiler_problem(device: str) -> str:
+    """Why `torch.compile` does not work on this machine, in a few words; empty if an addition can be compiled."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except (RuntimeError, OSError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""

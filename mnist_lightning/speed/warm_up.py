@@ -8,30 +8,26 @@ from torch import Tensor
 
 from mnist_lightning.data import Batch
 from mnist_lightning.measure.clock import now
-from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.speed.allocator import keep_freed_memory
-from mnist_lightning.speed.empty_hooks import remove_empty_hooks
 
 
 class WarmUp(Callback):
     """Trains and evaluates some steps on black images, then restores everything.
 
-    Compiling, choosing kernels, growing the heap and recording CUDA graphs happen once for each size of a batch, and an
-    epoch has two sizes. They happen here and not in `seconds/fit`. Weights, optimiser and metrics are restored; training
-    draws nothing from a random stream that could change. `seconds/warm_up` is the time of the slowest process, summed
-    over resumptions; it is logged at the end.
+    Compiling, choosing kernels, growing the heap and recording CUDA graphs happen once for each size of a batch, here and
+    not in `seconds/fit`. Weights, optimiser and metrics are restored; training draws nothing from a random stream.
+    `seconds/warm_up` is the time of the slowest process, summed over resumptions; it is logged at the end.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def setup(self, trainer: Trainer, module: MNISTClassifier, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
         # trainer.deterministic would fill every new tensor, but no tensor here is read before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         keep_freed_memory()  # for Python programs; the commands call it before they import torch
-        remove_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 
-    def on_train_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
+    def on_train_start(self, trainer: Trainer, module: Any) -> None:
         strategy, (optimizer,) = trainer.strategy, trainer.optimizers
         begin = now(strategy.root_device)
         # DDP wants eleven steps before its communication is recorded in a CUDA graph.
@@ -43,7 +39,7 @@ class WarmUp(Callback):
         }
 
         for batch in _each_size(trainer.train_dataloader):
-            batch = _black(strategy.batch_to_device(batch, module.device))
+            batch = strategy.batch_to_device(batch, module.device)
             for _ in range(steps):
                 strategy.backward(cast(Tensor, strategy.training_step(batch, 0)), optimizer)
                 optimizer.step()
@@ -54,7 +50,7 @@ class WarmUp(Callback):
             trainer.training = True
         module.eval()
         for batch in _each_size(trainer.val_dataloaders):
-            batch = _black(strategy.batch_to_device(batch, module.device))
+            batch = strategy.batch_to_device(batch, module.device)
             with torch.inference_mode():
                 for _ in range(steps):
                     strategy.validation_step(batch, 0)
@@ -71,7 +67,7 @@ class WarmUp(Callback):
         seconds = torch.tensor(now(strategy.root_device) - begin, device=module.device)
         self.seconds += strategy.reduce(seconds, reduce_op="max").item()
 
-    def on_train_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
         for logger in trainer.loggers:
             logger.log_metrics({"seconds/warm_up": self.seconds}, step=trainer.current_epoch)
 
@@ -83,14 +79,10 @@ class WarmUp(Callback):
 
 
 def _each_size(loader: Any) -> list[Batch]:
-    """This device's share of one batch of each global size; none if there is no loader, as with `limit_val_batches` 0.
+    """This device's share, black, of one batch of each global size; none without a loader, as with `limit_val_batches` 0.
 
     All processes see the same global sizes, and so take the same number of steps. Their shares may differ in size.
     """
     shares = {share.size: share for share in loader.sampler} if loader is not None else {}
-    return [loader.dataset[share] for share in shares.values()]
-
-
-def _black(batch: Batch) -> Batch:
-    images: Tensor = torch.zeros_like(batch.images)
-    return batch._replace(images=images)
+    batches: list[Batch] = [loader.dataset[share] for share in shares.values()]
+    return [batch._replace(images=torch.zeros_like(batch.images)) for batch in batches]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import Any
 
 import yaml
 
-from mnist_lightning.errors import caused_by
-from mnist_lightning.parsing.config_file import flat, read_settings, text_of
-from mnist_lightning.runs.layout import SUMMARY, run_name
-from mnist_lightning.runs.program import command
+from mnist_lightning.errors import SettingError
+from mnist_lightning.run_files import CONFIG, SUMMARY, run_name
+from mnist_lightning.runs.config import FREE, SETUP, flat, read_config
 from mnist_lightning.runs.summary import read_summary
 
-SETTINGS = "settings.json"  # in a cell's folder
+OBJECTS = ("trainer.callbacks", "trainer.plugins")  # a config has more of them than the user gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,7 @@ class Cell:
         axes: The values of the study's further axes, by the setting's name.
         fit: Settings that all cells share, by name.
         study: The study's folder.
-        repeat: How many equal cells come before it. They are versions of one run: the same numbers, other times.
-        step_parts: Whether its run also records where the time of a step goes.
+        repeat: How many equal cells come before it: the same numbers, other times.
     """
 
     config: Path
@@ -41,7 +40,6 @@ class Cell:
     fit: tuple[tuple[str, Any], ...]
     study: Path
     repeat: int = 0
-    step_parts: bool = False
 
     @property
     def logs(self) -> Path:
@@ -64,77 +62,49 @@ class Cell:
             "seed_everything": self.seed,
             "trainer.logger.init_args.save_dir": str(self.logs),
         }
-        options = [part for name, value in settings.items() for part in (f"--{name}", _typed(value))]
-        return ["fit", "--config", str(self.config), *options]
-
-    @property
-    def command(self) -> str:
-        """What a user would type."""
-        return command(*self.arguments)
+        typed = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in settings.items()]
+        return ["fit", "--config", str(self.config), *itertools.chain(*((f"--{name}", value) for name, value in typed))]
 
     @property
     def label(self) -> str:
-        return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{self.axes_text}"
-
-    @property
-    def axes_text(self) -> str:
-        return "".join(f", {name} {_plain(value)}" for name, value in self.axes)
-
-    def runs(self) -> list[Path]:
-        """The folders of the finished runs of it and of equal cells, the first to end first."""
-        runs = [path.parent for path in self.folder.glob(f"version_*/{SUMMARY}")]
-        return sorted(runs, key=lambda run: (run / SUMMARY).stat().st_mtime)
+        axes = "".join(f", {name} {_plain(value)}" for name, value in self.axes)
+        return f"{self.config.stem}, batch size {self.batch_size}, seed {self.seed}{axes}"
 
     def finished(self) -> Path | None:
-        """The folder of its finished run."""
-        runs = self.runs()
-        return runs[self.repeat] if len(runs) > self.repeat else None
-
-    def finished_run(self) -> Path:
-        """As `finished`, for a cell that has finished."""
-        run = self.finished()
-        assert run is not None
-        return run
+        """The folder of its finished run; those of equal cells are counted in the order in which they ended."""
+        runs = sorted(self.folder.glob(f"version_*/{SUMMARY}"), key=lambda path: path.stat().st_mtime)
+        return runs[self.repeat].parent if len(runs) > self.repeat else None
 
     def summary(self) -> dict[str, Any]:
-        """The summary of its finished run.
+        """The summary of its finished run; empty if it has none."""
+        return {} if (run := self.finished()) is None else read_summary(run)
 
-        Raises:
-            SettingError: If the file is none.
-        """
-        return read_summary(self.finished_run())
-
-    def settings(self) -> dict[str, Any]:
-        """All settings that the cell's command gives, by dotted name: those of the setup's file, and the options."""
-        return {**flat(read_settings(self.config)), **parse_options(self.arguments)}
-
-    def record(self) -> None:
-        """Writes the settings beside the run, so that a later study can see whether they have changed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / SETTINGS).write_text(json.dumps(self.settings(), indent=2) + "\n")
-
-    def recorded(self) -> dict[str, Any] | None:
-        """The settings that `record` wrote, if it did.
-
-        Raises:
-            SettingError: If the file holds something else.
-        """
-        path = self.folder / SETTINGS
-        if not path.exists():
-            return None
-        with caused_by(lambda error: f"{path} holds no settings of a cell ({error}): remove it."):
-            settings = json.loads(text_of(path))
-            if not isinstance(settings, dict):
-                raise TypeError(f"it holds a {type(settings).__name__}")
-        return settings
-
-    def disturbed(self) -> int:
-        """How many of its runs, and of those of equal cells, were replaced."""
-        return len(list(self.folder.glob("disturbed_*")))
+    def disturbed(self) -> list[Path]:
+        """Runs of it and of equal cells that were replaced."""
+        return list(self.folder.glob("disturbed_*"))
 
     def interrupted(self) -> list[Path]:
         """The folders of its runs that did not finish."""
         return sorted(run for run in self.folder.glob("version_*") if not (run / SUMMARY).exists())
+
+    def refuse_changed(self) -> None:
+        """Makes sure that a finished run has the settings that the cell would be run with now."""
+        if (run := self.finished()) is None:
+            return
+        then = flat(read_config(run / CONFIG))
+        now = {**flat(read_config(self.config)), **_options(self.arguments)}
+        given = _options(shlex.split(self.summary().get("command", "")))
+        # Of a setting that is not given any more, the command of the run tells; its default is in the config.
+        gone = given.keys() - now.keys() if "ckpt_path" not in given else set()
+        for name in sorted({*now, *gone}):
+            free = name.startswith((*FREE, *SETUP, *OBJECTS)) and name != "trainer.max_epochs"
+            if free or (name not in then and name in now):
+                continue
+            if name in gone or not _same(now[name], then[name]):
+                raise SettingError(
+                    f"{name} is {now.get(name, 'not given')}, but {run} was run with {then.get(name)}: give the study "
+                    "another name, or remove that run."
+                )
 
 
 def grid(
@@ -150,13 +120,12 @@ def grid(
     """All cells in the order in which they run.
 
     Seeds are outermost, so that an interrupted study has complete grids. The cells of a seed are shuffled, so that a drift
-    of the machine does not look like an effect of the batch size; the same `shuffle` gives the same order. The runs of the
-    first seed record the parts of their steps.
+    of the machine does not look like an effect of the batch size; the same `shuffle` gives the same order.
     """
     further = [[(name, value) for value in values] for name, values in axes.items()]
     for seed in seeds:
         cells = [
-            Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study, step_parts=seed == seeds[0])
+            Cell(config, batch_size, seed, tuple(values), tuple(fit.items()), study)
             for batch_size, config, *values in itertools.product(batch_sizes, setups, *further)
         ]
         order = [number for number in range(len(cells)) for _ in range(repeats)]
@@ -165,22 +134,26 @@ def grid(
             yield replace(cells[number], repeat=order[:place].count(number))
 
 
-def parse_options(command: Sequence[str]) -> dict[str, Any]:
-    """The settings that follow `fit` in a command, by dotted name."""
-    options: dict[str, Any] = {}
-    rest = iter(command[command.index("fit") + 1 :])
+def _options(command: Sequence[str]) -> dict[str, Any]:
+    """The settings among the options of a `fit`, by dotted name."""
+    found: dict[str, Any] = {}
+    rest = iter(command[command.index("fit") + 1 :] if "fit" in command else [])
     for option in rest:
         name, given, value = option.partition("=")
-        options |= flat({name.removeprefix("--"): yaml.safe_load(value if given else next(rest, ""))})
-    return options
+        found |= flat({name.removeprefix("--"): yaml.safe_load(value if given else next(rest, ""))})
+    return found
 
 
-def _typed(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _same(one: Any, other: Any) -> bool:
+    """Whether a value is that of a run's config: YAML takes `1e-3` for a text, and a precision of 32 is called 32-true."""
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return str(other) in (str(one), f"{one}-true", f"{one}-mixed")
 
 
 def _plain(value: Any) -> str:
     """A value as it may stand in the name of a folder."""
     if isinstance(value, list | tuple):
         return "-".join(map(_plain, value))
-    return _typed(value).replace("/", "_")
+    return (value if isinstance(value, str) else json.dumps(value)).replace("/", "_")

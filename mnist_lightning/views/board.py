@@ -11,69 +11,45 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchmetrics import MetricCollection
 
-from mnist_lightning.callbacks import WallClock
 from mnist_lightning.data import Batch, data_module
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.runs.folder import is_fast_dev_run, run_folder
-from mnist_lightning.runs.from_python import settings_of
-from mnist_lightning.runs.layout import CONFIG
-from mnist_lightning.runs.program import command_line
+from mnist_lightning.run_files import command_line
+from mnist_lightning.runs.config import settings_of
 from mnist_lightning.runs.record import RunRecord
 from mnist_lightning.views import pictures
 
-# A page for comparing runs: the title of each chart and its metrics.
-LAYOUT = {
-    "what one compares": {
-        # A chart for each metric, since TensorBoard gives all lines of a run one colour.
-        "test accuracy": ["Multiline", ["val/accuracy"]],
-        "test loss": ["Multiline", ["val/loss"]],
-        "training accuracy": ["Multiline", ["train/accuracy"]],
-        "training loss": ["Multiline", ["train/loss"]],
-        "seconds an epoch": ["Multiline", ["seconds/epoch"]],
-        "training images a second": ["Multiline", ["images_per_second"]],
-    }
-}
+# A page for comparing runs: the title of each chart and its metrics. A chart for each metric, since TensorBoard gives all
+# lines of a run one colour.
+CHARTS = {"test accuracy": "val/accuracy", "test loss": "val/loss", "seconds an epoch": "seconds/epoch"}
+CHARTS |= {"training accuracy": "train/accuracy", "training loss": "train/loss", "images a second": "images_per_second"}
 
 
 class Board(Callback):
-    """Writes the graph, texts, pictures and the row of hyperparameters of a run, before and after the clock measures.
+    """Writes the graph, texts, pictures and the row of hyperparameters to TensorBoard, before and after the clock measures."""
 
-    Other loggers than TensorBoard's get none of this.
-
-    Args:
-        record: What ran.
-        clock: How long it took.
-    """
-
-    def __init__(self, record: RunRecord, clock: WallClock) -> None:
-        self.record, self.clock = record, clock
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_fit_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
-        if trainer.ckpt_path is not None:
-            return  # a resumed run has them
-        for logger in _boards(trainer):
+        for logger in _boards(trainer) if trainer.ckpt_path is None else []:  # a resumed run has them
             writer = logger.experiment
-            writer.add_custom_scalars(LAYOUT)
+            charts = {title: ["Multiline", [metric]] for title, metric in CHARTS.items()}
+            writer.add_custom_scalars({"what one compares": charts})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
                 writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
-            self._write_texts(writer, trainer)
+            told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
+            rows = [f"| {name} | {value} |" for name, value in told.items()]
+            writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
+            # One line for each option, since the page cuts off long lines.
+            writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
 
     def on_train_epoch_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
         self.seen = []  # of an epoch before, whose weights were others
 
-    def on_validation_epoch_start(self, trainer: Trainer, module: MNISTClassifier) -> None:
-        self.seen = []
-
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        module: MNISTClassifier,
-        outputs: Tensor,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, module: MNISTClassifier, outputs: Tensor, batch: Batch, *place: int
     ) -> None:
         # They are only kept here, and looked at when the clock has stopped. They are copied, since a CUDA graph writes
         # over its outputs.
@@ -94,42 +70,29 @@ class Board(Callback):
         if trainer.world_size > 1:
             shares *= trainer.world_size
             torch.distributed.all_gather_object(shares, shares[0])
-        epoch = trainer.current_epoch
         for logger in _boards(trainer):
             if all(shares):
                 indices, labels, logits = map(torch.cat, zip(*shares, strict=True))
                 images = data_module(trainer).test_digits.images[indices.to(module.device)].cpu()
-                _write_pictures(logger.experiment, module, images, labels, logits, epoch)
+                _write_pictures(logger.experiment, module, images, labels, logits, trainer.current_epoch)
             self._write_row(logger, trainer, module)
-
-    def _write_texts(self, writer: SummaryWriter, trainer: Trainer) -> None:
-        told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
-        rows = [f"| {name} | {value} |" for name, value in told.items()]
-        writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
-        # One line for each option, since the page cuts off long lines.
-        writer.add_text("command", "    " + command_line().replace(" --", " \\\n        --"))
-        run = run_folder(trainer)
-        if run is not None and (run / CONFIG).exists():
-            writer.add_text("config", "\n".join(f"    {line}" for line in (run / CONFIG).read_text().splitlines()))
 
     def _write_row(self, logger: TensorBoardLogger, trainer: Trainer, module: MNISTClassifier) -> None:
         """Writes the row of a finished run in HPARAMS: its settings and its results."""
         rate = self.record.calibration.after["fp32_gflops"]
         logger.log_metrics({"summary/fp32_gflops": rate}, step=trainer.current_epoch)
-        # The list of this run's columns, which Lightning would write too, TensorBoard would take for that of all runs.
-        # Without one it shows the settings of all runs, those that differ first, and the metrics by their names.
-        _, start, end = hparams(self._settings(trainer, module), {})
-        for summary in (start, end):
-            logger.experiment._get_file_writer().add_summary(summary, trainer.current_epoch)
-
-    def _settings(self, trainer: Trainer, module: MNISTClassifier) -> dict[str, Any]:
-        """What a run may differ in, each run with the same names: one without a column is not drawn beside the others."""
-        record, settings = self.record.record, settings_of(trainer, module)
+        # What a run may differ in, each run with the same names: one without a column is not drawn beside the others.
+        record, settings = self.record.record, settings_of(trainer, module, {})
         given = {**settings["trainer"], **settings["model"], "epochs": trainer.current_epoch}
-        for name in ("max_epochs", "max_steps", "accelerator", "devices"):
+        for name in ("max_epochs", "accelerator", "devices"):
             del given[name]  # the epochs and the setup say it
         given |= {name: record[name] for name in ("setup", "batch_size", "seed", "network", "data")}
-        return {name: value if type(value) in (int, float) else str(value) for name, value in given.items()}
+        row = {name: value if type(value) in (int, float) else str(value) for name, value in given.items()}
+        # The list of this run's columns, which Lightning would write too, TensorBoard would take for that of all runs.
+        # Without one it shows the settings of all runs, those that differ first, and the metrics by their names.
+        _, start, end = hparams(row, {})
+        for summary in (start, end):
+            logger.experiment._get_file_writer().add_summary(summary, trainer.current_epoch)
 
 
 class Layers(nn.Module):
@@ -153,9 +116,8 @@ class Layers(nn.Module):
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    """TensorBoard's loggers on the first process; a rehearsal has none."""
-    there = trainer.is_global_zero and not is_fast_dev_run(trainer)
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if there else []
+    """TensorBoard's loggers on the first process."""
+    return [each for each in trainer.loggers if isinstance(each, TensorBoardLogger)] if trainer.is_global_zero else []
 
 
 def _write_pictures(
@@ -163,11 +125,11 @@ def _write_pictures(
 ) -> None:
     probabilities = logits.float().softmax(1)
     drawn: dict[str, Any] = {
-        "what it learned/digits it got most wrong": pictures.worst_digits(images, labels, probabilities),
-        "what it learned/confusion matrix": pictures.confusion(labels, probabilities.argmax(1)),
+        "digits it got most wrong": pictures.worst_digits(images, labels, probabilities),
+        "confusion matrix": pictures.confusion(labels, probabilities.argmax(1)),
     }
     if isinstance(first := getattr(module, "conv1", None), nn.Conv2d):
-        drawn["what it learned/first filters"] = pictures.filters(first.weight.detach().float().cpu())
-    for tag, figure in drawn.items():
+        drawn["first filters"] = pictures.filters(first.weight.detach().float().cpu())
+    for name, figure in drawn.items():
         if figure is not None:
-            writer.add_figure(tag, figure, epoch)
+            writer.add_figure(f"what it learned/{name}", figure, epoch)

@@ -1,36 +1,28 @@
-"""Messages that the console does not show."""
+"""What a command shows in a terminal or a file, and messages that it does not show."""
 
 import logging
-import os
-import threading
+import sys
 import warnings
+from collections.abc import Mapping
 
-ADVERTISING = ("Tip:",)
-SAID_BETTER = (
-    "GPU available:",
-    "TPU available:",
-    "HPU available:",
-    "that has Tensor Cores",  # what they may do is said by --tf32 and trainer.precision
-    "Seed set to",
-    "No CUDA runtime is found",  # torch's compiler, where a CUDA toolkit is and no GPU
-    "stopped: `max_epochs=",
-)  # by the closing table
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+
+from mnist_lightning.data import data_module, evaluated_images
+
+# Of Lightning: advertising, what the closing table says, and what the settings say.
+NO_NEWS = (
+    *("Tip:", "GPU available:", "TPU available:", "HPU available:", "that has Tensor Cores", "Seed set to"),
+    *("No CUDA runtime is found", "stopped: `max_epochs="),
+)
 DECIDED_HERE = (
     ".*LeafSpec.*",  # a deprecation between Lightning and torch
     ".*does not have many workers.*",  # batches are slices of memory
     ".*is smaller than the logging interval.*",  # metrics are logged by epoch
-    "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its own folder
+    ".*exists and is not empty.*",  # a resumed run goes on in its own folder
     ".*Couldn't infer the batch indices.*",  # a batch carries them
     ".*The dirpath has changed.*",  # a run's folder may be moved
 )
-
-
-def silence_lost_connections() -> None:
-    """Keeps torch from printing a page of C++ frames for a connection that has ended, which the heartbeat tells in a sentence.
-
-    Call it before torch is imported. `TORCH_CPP_LOG_LEVEL=WARNING` in the environment shows them.
-    """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def silence_noise() -> None:
@@ -43,14 +35,46 @@ def silence_noise() -> None:
         logging.getLogger(name).addFilter(_is_news)
     for message in DECIDED_HERE:
         warnings.filterwarnings("ignore", message)
-    threading.excepthook = _tell_unless_it_is_told
-
-
-def _tell_unless_it_is_told(args: threading.ExceptHookArgs) -> None:
-    """Ignores an error of TensorBoard's writing thread, since it is raised again when the next metric is logged."""
-    if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
-        threading.__excepthook__(args)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in ADVERTISING + SAID_BETTER)
+    return not any(text in record.getMessage() for text in NO_NEWS)
+
+
+def progress() -> Callback:
+    """Lightning's bar in a terminal, and elsewhere a line an epoch. The bar is drawn seldom, so that steps stay fast."""
+    # The bar is written on standard output, and the lines on standard error.
+    return TQDMProgressBar(refresh_rate=20) if sys.stdout is not None and sys.stdout.isatty() else EpochLines()
+
+
+class EpochLines(ProgressBar):
+    """A line on standard error for each epoch, when its checkpoint is there, so that whoever reads it may stop the run."""
+
+    shows, ended = True, ""
+
+    def disable(self) -> None:
+        """Lightning calls it on all processes but the first."""
+        self.shows = False
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.ended and self.shows:
+            print(self.ended, file=sys.stderr, flush=True)
+        self.ended = ""
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        accuracy = trainer.callback_metrics.get("val/accuracy")
+        told = "" if accuracy is None else f": val accuracy {accuracy:.4f}"
+        self.ended = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{told}"
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, module)
+
+
+def evaluation_table(metrics: Mapping[str, float], trainer: Trainer, stage: str) -> str:
+    """Which images were evaluated, whether they were logged, and each metric on a line of its own."""
+    data = data_module(trainer)
+    seen, total = evaluated_images(trainer, stage), len(data.test_digits)
+    part = "" if seen == total else f" of {total}"
+    lines = [f"{'data':<14}{data.found}, {seen} images{part}{'' if trainer.loggers else ': not logged'}"]
+    lines += [f"{name:<14}{value:.5f}" for name, value in metrics.items() if name != "step"]
+    return "\n".join(lines)
