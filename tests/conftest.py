@@ -21,10 +21,13 @@ QUICK = [*SMALL, "--model.compile=false"]  # compiling takes longer than these f
 
 
 @pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """Gives signals back to the test runner, which a command that ran inside the process would go on to watch."""
+def own_process() -> Iterator[None]:
+    """Gives back signals, which a command that ran in this process would go on to watch, and what DDP tells its children."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    environment = dict(os.environ)
     yield
+    os.environ.clear()
+    os.environ.update(environment)
     signal.set_wakeup_fd(-1)
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -33,10 +36,7 @@ def own_signals() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def short_calibrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits of tests need no exact rate of the machine."""
-    monkeypatch.setattr(calibration, "ROUNDS", 1)
-    monkeypatch.setattr(calibration, "SETS", {})
-    monkeypatch.setattr(calibration, "SECONDS", 0.0)
-    monkeypatch.setattr(calibration, "COPY_SECONDS", 0.0)
+    monkeypatch.setattr(calibration, "SECONDS", 0.001)
     monkeypatch.setattr(calibration, "COPIED", 1 << 20)
 
 
@@ -50,7 +50,7 @@ def mnist_dir() -> Path:
 
 
 def told(main: Callable[[], int]) -> int:
-    """The exit code of a command, whose error becomes its sentence; without the handlers of signals."""
+    """The exit code of a command, whose error is told; without the handlers of signals."""
     try:
         return main()
     except Exception as error:  # noqa: BLE001 - as at the program's boundary
@@ -78,15 +78,9 @@ def noise(said: str) -> list[str]:
 
 def spawn(folder: Path, *args: object, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m mnist_lightning` in a folder, for so many seconds at most."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnist_lightning", *map(str, args)],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "mnist_lightning", *map(str, args)]
+    own = {"cwd": folder, "env": {**os.environ, **environment}, "start_new_session": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **own)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

@@ -24,28 +24,8 @@ HANDS: dict[int, list[Stroke]] = {
 }  # fmt: skip
 
 
-def draw(
-    digit: int,
-    size: tuple[int, int] = (200, 200),
-    pen: float = 0.1,
-    ink: tuple[int, ...] = (0, 0, 0),
-    ground: tuple[int, ...] = (255, 255, 255),
-    slant: float = 0.0,
-    place: tuple[float, float] = (0.5, 0.5),
-    share: float = 0.6,
-) -> Image.Image:
-    """A picture of a digit.
-
-    Args:
-        digit: 0 to 9.
-        size: Width and height in pixels.
-        pen: Its width, as a share of the digit's height.
-        ink: Colour of the digit, with as many channels as the picture.
-        ground: Colour around it.
-        slant: How far the top leans to the right, as a share of the height.
-        place: Middle of the digit, as shares of the width and the height.
-        share: Height of the digit, as a share of the picture's smaller side.
-    """
+def draw(digit, size=(200, 200), pen=0.1, ink=(0, 0, 0), ground=(255,) * 3, slant=0.0, place=(0.5, 0.5), share=0.6):
+    """A picture of a digit; size in pixels, place and share (its height) of the picture, pen and slant of its height."""
     fine = 4  # drawn larger and shrunk, for smooth edges
     picture = Image.new("RGBA" if len(ground) == 4 else "RGB", (size[0] * fine, size[1] * fine), ground)
     canvas = ImageDraw.Draw(picture)

@@ -6,8 +6,6 @@ from typing import Any
 
 import yaml
 
-from mnist_lightning.report.page import PARTS
-
 
 def make_run(
     logs: Path,
@@ -23,15 +21,9 @@ def make_run(
     summary: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """A finished run's folder.
-
-    Args:
-        machine: What its record of the machine has otherwise.
-        rates: GFLOP/s of the machine in fp32 before and after the run; in bf16 there are twice as many, and in a setup of several
-            GPUs each has as many. Not calibrated by default.
-        version: Of equal runs.
-        summary: What its summary has otherwise.
-        settings: Of the model, with `model_` before their names.
+    """A finished run's folder. `machine` and `summary` are what its records have otherwise, and settings are of the model, with
+    `model_` before their names. `rates` are GFLOP/s in fp32 before and after it; in bf16 there are twice as many, and in a setup
+    of several GPUs each has as many. It is not calibrated by default.
     """
     run = logs / setup / f"batch_size={batch_size:04d}" / f"seed={seed}" / f"version_{version}"
     run.mkdir(parents=True)
@@ -64,7 +56,6 @@ def make_run(
             "seconds/val_epoch": [seconds * 0.008] * 10,
             "val/accuracy": [0.9] * 3 + [None] + [accuracy] * 6,
         },
-        "step_seconds": dict.fromkeys(PARTS, 0.001),
         **(summary or {}),
     }
     if rates:

@@ -1,5 +1,6 @@
 """Runs in processes of their own, and which processes are there."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,30 +9,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 
 def in_folder(folder: Path) -> list[int]:
     """The processes that work in a folder: launchers give what they start sessions of its own."""
-    there = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder:
-                there.append(int(process.name))
-        except OSError:
-            continue
-    return there
+    return [each.pid for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(folder)]
 
 
 def in_session(session: int) -> list[int]:
     """The processes of a session, its first one first."""
     there = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        # State, parent, group, session; a zombie is nobody's orphan.
-        if int(fields[3]) == session and fields[0] != "Z":
-            there.append(int(stat.parent.name))
+    for each in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(each.pid) == session and each.info["status"] != "zombie":  # that is nobody's orphan
+                there.append(each.pid)
     return sorted(there)
 
 
@@ -48,27 +40,20 @@ class Started:
 
     def __init__(self, folder: Path, *args: object, **environment: str) -> None:
         self.folder, self.said = folder, folder / f"said-{time.monotonic_ns()}"
+        command = [sys.executable, "-m", "mnist_lightning", *map(str, args)]
         with self.said.open("w") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mnist_lightning", *map(str, args)],
-                cwd=folder,
-                env={**os.environ, **environment},
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
+            own = {"cwd": folder, "env": {**os.environ, **environment}, "start_new_session": True}
+            self.process = subprocess.Popen(command, stdout=said, stderr=said, **own)
 
     def until_it_trains(self, epochs: int = 0) -> "Started":
         """Waits until it has trained some more epochs."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
-            if self.said.read_text().count("epoch ") >= epochs and self._events():
+            events = self.folder.glob(f"logs/*/*/*/*/events.*.{self.process.pid}.*")
+            if self.said.read_text().count("epoch ") >= epochs and any(events):
                 return self
             time.sleep(0.02)
         raise AssertionError(f"does not train: {self.said.read_text()}")
-
-    def _events(self) -> list[Path]:
-        return list(self.folder.glob(f"logs/*/*/*/*/events.*.{self.process.pid}.*"))
 
     def processes(self) -> list[int]:
         """Those of its session that are there, itself first."""
@@ -87,7 +72,12 @@ class Started:
                 time.sleep(0.05)
             left = self.processes()
         finally:
-            for pid in self.processes():
-                os.kill(pid, signal.SIGKILL)
+            self.kill()
         assert not left, f"left behind: {left}"
         return code, self.said.read_text()
+
+    def kill(self) -> None:
+        """Ends all of its processes."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()

@@ -9,8 +9,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lightning import cli
 from mnist_lightning.data import Digits
-from mnist_lightning.runs.folder import RunFolder
-from mnist_lightning.runs.setups import setup_name
+from mnist_lightning.run_files import run_name
+from mnist_lightning.runs.loggers import make_loggers, setup_name
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -23,15 +23,15 @@ class Resolved(Exception):
 def trainer_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def stop(self):
+    def stop(self, **options):
         raise Resolved(self)
 
-    monkeypatch.setattr(cli.MNISTCLI, "before_fit", stop)
+    monkeypatch.setattr(cli.MNISTCLI, "fit", stop)
 
     def resolve(*args):
         monkeypatch.setattr(sys, "argv", ["mnist-lightning", "fit", *map(str, args)])
         with pytest.raises(Resolved) as resolved:
-            cli.main()
+            cli.main("train")
         return resolved.value.args[0]
 
     return resolve
@@ -73,10 +73,11 @@ def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
     assert (getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]) == devices
     assert trainer.accelerator.name() == accelerator
     assert setup_name(trainer) == setup
-    (folder,) = (callback for callback in trainer.callbacks if isinstance(callback, RunFolder))
-    assert folder.loggers[0].name == f"{setup}/batch_size=0128/seed=0"
+    trainer.datamodule = data
+    assert make_loggers(trainer)[0].name == run_name(setup, 128, 0)
 
     data.trainer = trainer
+    monkeypatch.setattr(trainer.strategy, "reduce_boolean_decision", lambda decision: decision)  # of one process
     data.prepare_data()
     data.setup("fit")
     assert placed == [devices[0]] * 2
@@ -98,15 +99,7 @@ def test_a_setup_resolves_to_its_devices_and_shares_the_batch(
 )
 def test_auto_becomes_what_the_machine_has(trainer_of, gpus, count, args, setup):
     gpus(count)
-    assert trainer_of(*args).setup_name == setup
-
-
-def test_every_config_is_of_its_setups_name_and_short():
-    files = sorted(CONFIGS.glob("?x*.yaml"))
-    assert [file.stem for file in files] == ["1xcpu", "1xgpu", "2xcpu", "2xgpu"]
-    for file in files:
-        settings = [line for line in file.read_text().splitlines() if not line.strip().startswith("#")]
-        assert 2 <= len(settings) <= 9
+    assert setup_name(trainer_of(*args).trainer) == setup
 
 
 def test_two_gpus_reduce_their_gradients_where_they_lie(trainer_of, gpus):
@@ -114,8 +107,3 @@ def test_two_gpus_reduce_their_gradients_where_they_lie(trainer_of, gpus):
     options = trainer_of("--config", CONFIGS / "2xgpu.yaml").trainer.strategy._ddp_kwargs
     chosen = {"gradient_as_bucket_view": True}
     assert {name: options[name] for name in chosen} == chosen
-
-
-def test_benchmark_may_not_undo_deterministic(command, capsys):
-    assert command("fit", "--trainer.benchmark=true", "--trainer.deterministic=true") == 2
-    assert "trainer.benchmark is True, which undoes trainer.deterministic" in capsys.readouterr().err
