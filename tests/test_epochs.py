@@ -101,3 +101,9 @@ def test_the_last_checkpoint_is_never_one_that_training_cannot_go_on_from(comman
     assert {path.name for path in LAST.parent.iterdir()} == {"step=1.ckpt", "step=2.ckpt", "epoch=00.ckpt", "last.ckpt"}
     assert Path(os.readlink(LAST)).name == "epoch=00.ckpt"
     assert command("fit", "--data.source=sample", "--ckpt_path", LAST.with_name("step=1.ckpt")) == 2
+
+
+def test_one_batch_is_not_all_batches(command):
+    """Python's cache of types may give the parser `float | int` for `int | float`, and 1.0 is a share."""
+    assert command(*FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
+    assert json.loads((RUNS / "version_0" / "summary.json").read_text())["steps"] == 1

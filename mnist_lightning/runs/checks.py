@@ -58,9 +58,7 @@ def check_fit(trainer: Trainer, module: LightningModule, settings: dict[str, Any
     checkpoint, run = read_checkpoint(str(trainer.ckpt_path), resume=True), run_of_checkpoint(trainer.ckpt_path)
     trained = checkpoint.get(type(data).__qualname__, {})
     if trained.get("fingerprint") != data.fingerprint:
-        raise SettingError(
-            f"data.source gives {data.found}, and other images than the checkpoint's {trained.get('found')}."
-        )
+        raise SettingError(f"data.source {data.found} has other images than the checkpoint's {trained.get('found')}.")
     # The config is what the user may edit; what the checkpoint was made with it knows better.
     then = read_config(run / CONFIG) if run else {}
     then["model"] = {**then.get("model", {}), **plain(checkpoint["hyper_parameters"])}
