@@ -62,7 +62,6 @@ class MNISTCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         follow_torchrun(config.trainer)
-        # PyTorch's own defaults are False for matrices and True for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(config.tf32)
         # RunFolder saves the config, which makes a new run and so names no checkpoint, and makes the loggers.
         given = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self.subcommand]
@@ -87,6 +86,8 @@ class MNISTCLI(LightningCLI):
 
     def run(self, command: str, ckpt_path: str | None, **options: Any) -> None:
         self.trainer.ckpt_path = ckpt_path  # so that callbacks know it in their `setup`
+        if self.trainer.local_rank == 0:
+            self.datamodule.prepare_data()  # which may fail, before the Trainer starts processes that wait for it
         quiet = {"verbose": False} if command in ("validate", "test") else {}
         with stopped_in_order(self.trainer.world_size):
             found = getattr(self.trainer, command)(**options, **quiet, weights_only=True)

@@ -56,7 +56,6 @@ class Board(Callback):
         self.seen.append((batch.indices, batch.labels, outputs.clone()))
 
     def on_train_epoch_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
-        # By the alphabet these curves are the first ones of all pages, and their ends the first results in HPARAMS.
         validated = self.record.validations.get(trainer.current_epoch, {})
         shown = {f"at a glance/test {name.removeprefix('val/')}": value for name, value in validated.items()}
         for logger in _boards(trainer):
