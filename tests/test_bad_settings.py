@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_named_in_one_line_and_leaves_nothing(there, command,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["--data.batch_size=479", "--trainer.use_distributed_sampler=true"])
+@pytest.mark.parametrize("option", ["--data.batch_size=479"])
 def test_what_two_devices_cannot_share_is_named(tmp_path, option):
     done = spawn(tmp_path, *FIT, "--trainer.devices=2", option)
     last = done.stderr.splitlines()[-1]

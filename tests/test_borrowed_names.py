@@ -67,7 +67,7 @@ def test_several_processes_do_not_ask_each_other_for_sigterm_at_each_step(monkey
 
 @pytest.mark.parametrize(("name", "method"), [("ddp", "popen"), ("ddp_spawn", "spawn"), ("ddp_fork", "fork")])
 def test_a_trainer_knows_how_it_starts_processes_and_whether_it_deals_the_images(name, method):
-    """runs/checks.py reads `_start_method` and `_accelerator_connector`; durability/heartbeat.py takes over `procs`."""
+    """runs/checks.py reads `_start_method`; durability/heartbeat.py takes over `procs`."""
     for deals in (True, False):
         trainer = Trainer(strategy=name, accelerator="cpu", devices=2, use_distributed_sampler=deals, **BARE)
         assert trainer._accelerator_connector.use_distributed_sampler is deals
