@@ -6,7 +6,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.callbacks import WallClock
-from mnist_lightning.measure import clock
+from mnist_lightning.measure import calibration, clock
 
 
 def spends(seconds):
@@ -30,6 +30,7 @@ def fit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     time = Time()
     monkeypatch.setattr(clock, "perf_counter", lambda: time.now)
+    monkeypatch.setattr(calibration, "MEASURED", {"fp32_gflops": lambda device: 1.0})  # nothing is fast without time
 
     def run(epochs, ckpt_path=None, **settings) -> WallClock:
         settings = experiment.trainer_settings(max_epochs=epochs, **{"accelerator": "cpu", **settings})

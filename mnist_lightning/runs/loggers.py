@@ -36,15 +36,12 @@ def make_loggers(trainer: Trainer, given: Any = True) -> list[Logger]:
     made = []
     for each in [*with_folders, *others]:  # the first one's folder is that of the checkpoints
         arguments = dict(each.get("init_args", {}))
-        if each in others:
-            pass
-        elif run is None:
-            # A name that the user gave wins; `lightning_logs` is what Lightning calls all runs.
-            if arguments.get("name") in (None, "lightning_logs"):
-                arguments["name"] = run_name(setup_name(trainer), data.batch_size, data.seed)
-        elif each["class_path"].endswith("CSVLogger"):
+        # A name that the user gave wins; `lightning_logs` is what Lightning calls all runs.
+        if run is None and each in with_folders and arguments.get("name") in (None, "lightning_logs"):
+            arguments["name"] = run_name(setup_name(trainer), data.batch_size, data.seed)
+        elif run is not None and each["class_path"].endswith("CSVLogger"):
             raise SettingError("trainer.logger CSVLogger would overwrite the run's metrics.csv: name another logger.")
-        else:
+        elif run is not None and each in with_folders:
             arguments |= {"save_dir": str(run.parent), "name": "", "version": run.name}
             if trainer.state.fn == "fit":
                 # TensorBoard drops what was written after the checkpoint. It counts epochs from 1.

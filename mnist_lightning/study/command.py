@@ -13,13 +13,12 @@ import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import auto_cli
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from tqdm import tqdm
 
 from mnist_lightning import paper
 from mnist_lightning.durability.signals import GO_ON, STUDY, Stopped
 from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.disturbance import BUSY, busy_cores, disturbances
-from mnist_lightning.run_files import LOCK, PROGRAM, SUMMARY, command
+from mnist_lightning.run_files import LOCK, PROGRAM, SUMMARY, command, write_whole
 from mnist_lightning.runs.config import flat, read_config
 from mnist_lightning.study.cells import Cell, grid
 
@@ -73,13 +72,10 @@ def study(
             if not cell.finished():
                 print(command(*cell.arguments))
         return 0
-    (logs / name).mkdir(parents=True, exist_ok=True)
     # The arguments, as a file that `--config` takes.
     given: dict[str, Any] = {"name": name, "setups": list(map(str, setups)), "batch_sizes": batch_sizes}
     given |= {"seeds": seeds, "axes": axes, "fit": fit, "shuffle": shuffle, "repeats": int(repeats)}
-    file, text = logs / name / "study.yaml", yaml.safe_dump(given, sort_keys=False)
-    if not file.exists() or file.read_text() != text:  # another study may be reading it
-        file.write_text(text)
+    write_whole(logs / name / "study.yaml", yaml.safe_dump(given, sort_keys=False).encode())
     for setup in missing:
         print(f"skipped: {setup}, which needs GPUs that this machine does not have")
     return Progress([cell for cell in cells if cell.config.stem not in missing], retry * repeats).run()
@@ -91,20 +87,17 @@ class Progress:
     def __init__(self, cells: list[Cell], retries: int) -> None:
         self.cells, self.retries = cells, retries
         self.failed: list[str] = []
-        self.bar = tqdm(total=len(cells), disable=None, leave=False, bar_format="{n}/{total} |{bar}| {desc}")
 
     def run(self) -> int:
         """Runs all cells, and again those that other programs disturbed. Returns 1 if one failed, else 0."""
         for cell in self.cells:
             self.tell(cell, "finished before" if cell.finished() else self.alone(cell))
-            self.bar.update()
         for cell in self.cells:
             while (reasons := disturbances(cell.summary())) and len(cell.disturbed()) < self.retries:
                 told = self.alone(cell, again=True)
                 self.tell(cell, f"again, since {' and '.join(reasons)}: {told}")
                 if told.startswith(("FAILED", "another")):
                     break
-        self.bar.close()
         for failure in self.failed:
             print(f"FAILED  {failure}", flush=True)
         return 1 if self.failed else 0
@@ -117,7 +110,7 @@ class Progress:
                 if cell.finished() and not again:
                     return "finished by another study"
                 if (busy := busy_cores()) > BUSY:
-                    self.bar.write(f"warning: other programs keep {busy:.1f} cores busy, which spoils the times")
+                    print(f"warning: other programs keep {busy:.1f} cores busy, which spoils the times", flush=True)
                 problem = run_cell(cell)
         except Timeout:
             return "another process runs it now"
@@ -134,7 +127,7 @@ class Progress:
         seconds = [metrics["seconds/fit"] + metrics["seconds/warm_up"] for metrics in known]
         left = len(self.cells) - len(seconds)
         guess = f"; {left} left, about {left * sum(seconds) / len(seconds) / 60:.0f} min" if left and seconds else ""
-        self.bar.write(f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell.label}: {told}{guess}")
+        print(f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell.label}: {told}{guess}", flush=True)
 
 
 def run_cell(cell: Cell) -> str | None:
@@ -181,12 +174,11 @@ def _last_words(said: IO[str]) -> str:
 
 def without_hardware(setups: list[Path]) -> list[str]:
     """The setups that need more GPUs than there are."""
-    settings = {config.stem: flat(read_config(config)) for config in setups}
-    needs = {
-        setup: int(each.get("trainer.devices", 1))
-        for setup, each in settings.items()
-        if each.get("trainer.accelerator") in ("gpu", "cuda", "mps")
-    }
+    needs = {}
+    for config in setups:
+        settings = flat(read_config(config))
+        if settings.get("trainer.accelerator") in ("gpu", "cuda", "mps"):
+            needs[config.stem] = int(settings.get("trainer.devices", 1))
     if not needs:
         return []
     count = "import torch; print(torch.cuda.device_count() or int(torch.backends.mps.is_available()))"
