@@ -74,7 +74,7 @@ def test_last_ckpt_is_whole_wherever_a_save_is_cut_off(tmp_path, monkeypatch, ca
     assert {path.name for path in folder.iterdir()} == {"epoch=00.ckpt", "epoch=01.ckpt", "last.ckpt"}
 
 
-@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)])
 def test_a_signal_keeps_the_epoch_and_says_how_to_go_on(tmp_path, start, sent, code):
     started = start(tmp_path, "fit", *LONG, *QUICK).until_it_trains(epochs=2)
     os.kill(started.process.pid, signal.Signals[sent])
@@ -94,6 +94,7 @@ def test_a_signal_before_the_first_epoch_leaves_nothing(tmp_path, start):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow
 def test_an_error_that_both_processes_have_is_told_once(tmp_path, start):
     code, said = start(tmp_path, "fit", *TWO, *QUICK, "--data.batch_size=481").end(within=100)
     assert code == 2 and said.count("error: ") == 1 and "data.batch_size" in said.splitlines()[-1]

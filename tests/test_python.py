@@ -161,6 +161,7 @@ def test_a_fit_that_fails_in_its_first_epoch_leaves_nothing(command):
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_does_not_break_a_fit(tmp_path):
     words = [sys.executable, "-m", "mnist_lightning", "fit", *QUICK, *ONE, "--trainer.limit_train_batches=1"]
     shell = ["bash", "-c", '"$@" 2>&-', "bash", *words]

@@ -72,6 +72,7 @@ def test_bad_arguments_are_named_and_leave_nothing(monkeypatch, capsys, tmp_path
     assert sorted(os.listdir()) == ["1xcpu.yaml", "list"]
 
 
+@pytest.mark.slow
 def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch, capsys):
     """With a real fit, whose config has all settings."""
     config = Path("1xcpu.yaml")

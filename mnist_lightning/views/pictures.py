@@ -9,7 +9,6 @@ from mnist_lightning.data import CLASSES
 
 ROWS, COLUMNS = 4, 8
 BARE = {"frame_on": False, "xticks": (), "yticks": ()}
-PLACES = {"left": 0.02, "right": 0.98, "bottom": 0.02, "hspace": 0.6}
 
 
 def worst_digits(images: Tensor, labels: Tensor, probabilities: Tensor) -> Figure | None:
@@ -46,9 +45,11 @@ def filters(weights: Tensor) -> Figure:
 def mosaic(tiles: Tensor, titles: list[str], colours: str, limits: tuple[float, float]) -> Figure:
     """Square tiles in rows, [n, side, side], each under its title."""
     rows = -(-len(tiles) // COLUMNS)
-    figure = Figure(figsize=(COLUMNS, 0.7 + 1.3 * rows))
-    panels = figure.subplots(rows, COLUMNS, squeeze=False, subplot_kw=BARE, gridspec_kw=PLACES).ravel()
-    for panel, tile, title in zip(panels, tiles, titles, strict=False):
-        panel.imshow(tile.numpy(), cmap=colours, vmin=limits[0], vmax=limits[1])
-        panel.set_title(title, fontsize=8, parse_math=False)
+    figure = Figure(figsize=(COLUMNS, 0.5 + 1.45 * rows), layout="constrained")
+    panel = figure.add_subplot(**BARE)  # one for all, since each takes as long as a picture
+    for number, (tile, title) in enumerate(zip(tiles, titles, strict=True)):
+        left, top = 1.15 * (number % COLUMNS), 1.6 * (number // COLUMNS) + 0.5
+        panel.imshow(tile.numpy(), cmap=colours, clim=limits, extent=(left, left + 1, top + 1, top))
+        panel.text(left + 0.5, top - 0.06, title, ha="center", va="bottom", fontsize=8, parse_math=False)
+    panel.set(xlim=(0, 1.15 * COLUMNS), ylim=(1.6 * rows, 0))
     return figure
