@@ -77,7 +77,7 @@ class WallClock(Callback):
         return {"fit": self.fit, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.fit, self.epochs, self.resumed = state["fit"], list(state["epochs"]), True
+        self.fit, self.epochs, self.resumed = state["fit"], list(state["epochs"]), bool(state["epochs"])
 
 
 class WholeEpochs(Callback):
@@ -102,8 +102,9 @@ class WholeEpochs(Callback):
         epoch = trainer.current_epoch + 1
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             raise SettingError(f"Epoch {epoch} was cut short by a callback: let it stop at the end of an epoch.")
-        losses = {"train/loss": module.train_metrics["loss"].compute()}  # type: ignore[operator, index, union-attr]
-        losses |= {name: value for name, value in trainer.callback_metrics.items() if name == "val/loss"}
+        losses = {name: value for name, value in trainer.callback_metrics.items() if name.endswith("loss")}
+        if metrics := getattr(module, "train_metrics", None):  # Lightning knows them a moment later
+            losses["train/loss"] = metrics["loss"].compute()
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise SettingError(f"{name} of epoch {epoch} is {loss:.4g}: give a smaller model.learning_rate.")

@@ -8,8 +8,9 @@ from io import TextIOWrapper
 
 from mnist_lightning.durability import signals
 from mnist_lightning.errors import tell
-from mnist_lightning.run_files import PROGRAM, command
+from mnist_lightning.run_files import PROGRAM, command, shipped
 from mnist_lightning.speed.allocator import keep_freed_memory
+from mnist_lightning.waiting import telling
 
 OF_THE_TRAINER = {
     "fit": "train the network, validating on the test set after each epoch",
@@ -61,13 +62,21 @@ def main(model: type | None = None, data: type | None = None) -> int:
     if name not in COMMANDS:
         print(f"{usage()}\nerror: {name!r} is not a command; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    for place, word in enumerate(sys.argv):
+        option, given, value = word.partition("=")
+        if option in ("--config", "-c") and given:
+            sys.argv[place] = f"{option}={shipped(value)}"
+        elif sys.argv[place - 1] in ("--config", "-c"):
+            sys.argv[place] = str(shipped(word))
     keep_freed_memory()
     # torch would print a page of C++ frames for each connection that ends, which the heartbeat tells in a sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signals.begin()
     try:
         if name in OF_THE_TRAINER:
-            code = import_module("mnist_lightning.cli").main(COMMANDS[name], **own)
+            with telling("loading PyTorch and Lightning"):
+                cli = import_module("mnist_lightning.cli")
+            code = cli.main(COMMANDS[name], **own)
         else:
             code = import_module(f"mnist_lightning.{name}.command").main()
         sys.stdout.flush()

@@ -54,7 +54,8 @@ class Digits(Dataset):
 class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train, 10,000 to validate, test and predict.
 
-    It gives each device its share of a batch by itself. A subclass with other images overrides `prepare_data` and `load`.
+    It gives each device its share of a batch by itself. A subclass with other images overrides `load`, and `prepare_data`
+    if they must be fetched; its name stands for the images in summaries and reports. docs/own_data.py is an example.
 
     Args:
         data_dir: Folder that holds `MNIST/raw/` with the four files, gzipped or not; fetched where missing.
@@ -90,6 +91,11 @@ class MNISTDataModule(LightningDataModule):
         self.prepared = False
         self.train_digits = self.test_digits = Digits(torch.empty(0, 28, 28, dtype=torch.uint8), torch.empty(0))
         self.fingerprint = ""
+
+    @property
+    def name(self) -> str | None:
+        """What a summary and a report call the images: `mnist`, `sample`, or the class that loads others."""
+        return self.found if type(self).load is MNISTDataModule.load else type(self).__name__
 
     def prepare_data(self) -> None:
         """Makes sure that the files are there. Lightning calls it on one process of each node."""
@@ -160,7 +166,7 @@ class MNISTDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint remembers of its images, so that no run goes on with others."""
-        return {"found": self.found, "fingerprint": self.fingerprint}
+        return {"found": self.name, "fingerprint": self.fingerprint}
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

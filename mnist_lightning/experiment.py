@@ -6,26 +6,14 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from mnist_lightning.callbacks import StopSignals, WallClock, WholeEpochs
-from mnist_lightning.durability.checkpoint_file import CheckpointFile
-from mnist_lightning.durability.heartbeat import Heartbeat
-from mnist_lightning.measure.calibration import Calibration
-from mnist_lightning.measure.neighbours import Neighbours
-from mnist_lightning.runs.folder import RunFolder
 from mnist_lightning.runs.loggers import make_loggers
-from mnist_lightning.runs.record import RunRecord
-from mnist_lightning.speed.warm_up import WarmUp
-from mnist_lightning.views import console
-from mnist_lightning.views.board import Board
 
 TRAINER: dict[str, Any] = {
     "max_epochs": 10,  # the paper's
     "devices": 1,  # `auto` would take all GPUs, whatever the batch size
     "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the data module deals the images itself, each once
     "enable_model_summary": False,
 }
 CHECKPOINT: dict[str, Any] = {
@@ -45,10 +33,8 @@ def trainer_settings(**changes: Any) -> dict[str, Any]:
 
 
 def with_plugins(given: Any) -> list[Any]:
-    """The Trainer's plugins: the given ones (one, a list or None) and the experiment's own."""
+    """The Trainer's plugins: the given ones (one, a list or None) and, under Slurm, the experiment's own."""
     plugins = list(given) if isinstance(given, list) else [] if given is None else [given]
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(CheckpointFile())
     if SLURMEnvironment.detect():
         # Slurm requeues the job by itself. Lightning's way leaves a file that later runs in the folder would load.
         plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -57,7 +43,6 @@ def with_plugins(given: Any) -> list[Any]:
 
 def callbacks(
     loggers: Logger | Sequence[Logger] | Callable[[Trainer], list[Logger]] = make_loggers,
-    progress: bool = True,
     checkpoint: bool = True,
     given: Mapping[str, Any] | None = None,
 ) -> list[Callback]:
@@ -67,11 +52,22 @@ def callbacks(
     after it. docs/timing.md lists what happens at the end of the last epoch, in order.
 
     Args:
-        loggers: Of the run, or what makes them; by default one of TensorBoard in the run's folder below `logs/`.
-        progress: Whether to show a bar, or a line an epoch where there is no terminal.
+        loggers: Of the run, or what makes them, unless the Trainer has loggers; by default one of TensorBoard in the
+            run's folder below `logs/`.
         checkpoint: Whether to save the last epoch.
         given: The settings of the command line, for the run's `config.yaml`.
     """
+    # Late, since --help offers all callbacks that are there, and these nobody can pass.
+    from mnist_lightning.callbacks import StopSignals, WallClock, WholeEpochs
+    from mnist_lightning.durability.heartbeat import Heartbeat
+    from mnist_lightning.measure.calibration import Calibration
+    from mnist_lightning.measure.neighbours import Neighbours
+    from mnist_lightning.runs.folder import RunFolder
+    from mnist_lightning.runs.record import RunRecord
+    from mnist_lightning.speed.warm_up import WarmUp
+    from mnist_lightning.views.board import Board
+    from mnist_lightning.views.progress import EpochLines
+
     clock, warm_up, calibration, neighbours = WallClock(), WarmUp(), Calibration(), Neighbours()
     record = RunRecord(clock, warm_up, calibration, neighbours)
     return [
@@ -81,7 +77,7 @@ def callbacks(
         calibration,  # measures the machine before the record tells it, and before the warm-up
         warm_up,  # compiles before the clock starts
         neighbours,  # starts after the warm-up, as the clock does
-        *([console.progress()] if progress else []),
+        EpochLines(),
         clock,
         WholeEpochs(),  # ends a fit that has gone wrong when the clock has been read, and before anything is saved
         record,  # reads the clock; logs what ran before the board shows it

@@ -6,18 +6,35 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 SUMMARY = "summary.json"  # written last, in one step: a run that has it has finished
 CONFIG = "config.yaml"  # all settings of the run
 LAST = Path("checkpoints") / "last.ckpt"  # the newest checkpoint
-LOCK = ".lock"  # in a folder that one process at a time may write to
+LOCK = ".lock"  # in a folder in which one process at a time may make another, or beside one that it alone writes to
 
 # `commands.main` changes it for a script that gives a model or a data module of its own.
 PROGRAM = ["python", "-m", "mnist_lightning"]
 
 
+def shipped(config: str | Path) -> Path:
+    """A config that the user names; if it is not there, the one of that name that comes with this program, if any."""
+    here = Path(__file__).parent  # of a wheel; in a clone, configs/ is beside the package
+    found = [path for top in (here, here.parent) if (path := top / "configs" / Path(config).name).is_file()]
+    return found[0] if found and not Path(config).exists() else Path(config)
+
+
 def run_name(setup: str, batch_size: int, seed: int) -> str:
-    """The folder of equal runs below the folder of logs; each version of the run is a folder in it."""
-    return f"{setup}/batch_size={batch_size:04d}/seed={seed}"
+    """The folder of equal runs below the folder of logs; each version of the run is a folder in it.
+
+    It is short, since TensorBoard's lists show some twenty characters of it.
+    """
+    return f"{setup}-b{batch_size:04d}-s{seed}"
+
+
+def lock_of(run: Path) -> FileLock:
+    """The lock of a run, which whoever trains it holds. It lies beside the run's folder, which loggers want empty."""
+    return FileLock(run.with_name(f".{run.name}{LOCK}"), blocking=False)
 
 
 def run_of_checkpoint(checkpoint: str | Path | None) -> Path | None:

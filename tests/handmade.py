@@ -50,6 +50,14 @@ def uneven(picture: Image.Image, grain: float, shade: float) -> Image.Image:
     return Image.fromarray((pixels * dark[:, :, None] + noise).clip(0, 255).astype(np.uint8))
 
 
+def vignetted(picture: Image.Image, levels: float) -> Image.Image:
+    """Darker towards all corners, by so many of 255 there, as under a lamp."""
+    pixels = np.asarray(picture, np.float32)
+    y, x = (np.linspace(-1, 1, side) for side in pixels.shape[:2])
+    dark = levels / 2 * np.add.outer(y**2, x**2)
+    return Image.fromarray((pixels - dark[:, :, None]).clip(0, 255).astype(np.uint8))
+
+
 def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
     """With JPEG's noise."""
     file = io.BytesIO()

@@ -49,7 +49,7 @@ class Started:
         """Waits until it has trained some more epochs."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
-            events = self.folder.glob(f"logs/*/*/*/*/events.*.{self.process.pid}.*")
+            events = self.folder.glob(f"logs/*/*/events.*.{self.process.pid}.*")
             if self.said.read_text().count("epoch ") >= epochs and any(events):
                 return self
             time.sleep(0.02)

@@ -32,7 +32,7 @@ with open("studies", "a") as studies:
 time.sleep(float(os.environ.get("SECONDS_OF_A_FIT", 0)))
 if size == "13":
     sys.exit("error: data.batch_size 13 is unlucky.")
-run = pathlib.Path(value["--trainer.logger.init_args.save_dir"], setup, f"batch_size={{int(size):04d}}", f"seed={{seed}}")
+run = pathlib.Path(value["--trainer.logger.init_args.save_dir"], f"{{setup}}-b{{int(size):04d}}-s{{seed}}")
 run.mkdir(parents=True, exist_ok=True)
 run = run / f"version_{{len(list(run.glob('version_*')) + list(run.glob('disturbed_*')))}}"
 run.mkdir()

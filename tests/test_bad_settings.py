@@ -8,7 +8,7 @@ import torch
 from conftest import PROJECT, QUICK, spawn
 
 FIT = ["fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-RUN = "logs/1xcpu/batch_size=0480/seed=0/version_0"
+RUN = "logs/1xcpu-b0480-s0/version_0"
 OLD = f"--ckpt_path={RUN}/checkpoints/epoch=00.ckpt"
 # Settings of `fit`, each of which the error names.
 OPTIONS = """

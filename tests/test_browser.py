@@ -56,4 +56,4 @@ def test_the_page_shows_the_run_and_its_metrics(address, tmp_path):
             break
         time.sleep(2 * look)
     assert missing == [], html[-2000:]
-    assert "1xcpu/batch_size=0480/seed=0/version_0" in html and 'title="seconds/fit"' not in html
+    assert "1xcpu-b0480-s0/version_0" in html and 'title="seconds/fit"' not in html

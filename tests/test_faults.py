@@ -33,7 +33,7 @@ def start():
 
 
 def run(folder: Path, version: int = 0, setup: str = "1xcpu") -> Path:
-    return folder / f"logs/{setup}/batch_size=0480/seed=0/version_{version}"
+    return folder / f"logs/{setup}-b0480-s0/version_{version}"
 
 
 def last(folder: Path, setup: str = "1xcpu") -> Path:

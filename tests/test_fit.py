@@ -14,7 +14,7 @@ RESULTS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy"}
 TIMES = {"seconds/train_epoch", "seconds/val_epoch", "seconds/epoch", "images_per_second"}
 BY_EPOCH = RESULTS | TIMES | {"at a glance/test accuracy", "at a glance/test loss"}
 AT_THE_END = {"seconds/fit", "seconds/warm_up", "summary/fp32_gflops"}
-RUNS = Path("logs/1xcpu/batch_size=0480/seed=0")
+RUNS = Path("logs/1xcpu-b0480-s0")
 QUICK_FIT = ["fit", "--trainer.accelerator=cpu", *QUICK]
 SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
@@ -139,10 +139,10 @@ def test_an_accuracy_over_a_part_of_the_images_or_none_says_so(command, capsys, 
 def test_configs_and_options_do_what_they_say(command):
     config = PROJECT / "configs" / "1xcpu.yaml"
     assert command("fit", "--config", config, *QUICK, "--trainer.max_epochs=1", "--seed_everything=3") == 0
-    assert (RUNS.with_name("seed=3") / "version_0" / "summary.json").exists()
-    saved = RUNS.with_name("seed=3") / "version_0" / "config.yaml"
+    assert (RUNS.with_name("1xcpu-b0480-s3") / "version_0" / "summary.json").exists()
+    saved = RUNS.with_name("1xcpu-b0480-s3") / "version_0" / "config.yaml"
     assert command("fit", "--config", saved, "--data.batch_size=512", "--seed_everything=4") == 0
-    other = Path("logs/1xcpu/batch_size=0512/seed=4/version_0")
+    other = Path("logs/1xcpu-b0512-s4/version_0")
     summary = json.loads((other / "summary.json").read_text())
     assert (summary["batch_size"], summary["seed"], summary["steps"]) == (512, 4, 8)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 import yaml
-from filelock import FileLock
 from test_fit import QUICK_FIT, RUNS, SMALL_FIT, results, same_weights, scalars, weights
 
+from mnist_lightning.run_files import lock_of
 from mnist_lightning.runs.record import RunRecord
 
 
 def test_config_reruns_bit_for_bit_and_resume_ends_the_same(command):
     assert command(*SMALL_FIT, "--trainer.max_epochs=3", "--seed_everything=7") == 0
-    runs = RUNS.with_name("seed=7")
+    runs = RUNS.with_name("1xcpu-b0480-s7")
     whole, rerun, resumed = (runs / f"version_{n}" for n in range(3))
 
     assert command("fit", "--config", whole / "config.yaml") == 0
@@ -102,9 +102,11 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
 
 def test_a_checkpoint_without_its_folder_begins_a_run_of_its_own(command):
     assert command(*QUICK_FIT, "--trainer.max_epochs=1", "--seed_everything=7") == 0
-    alone = Path(shutil.copy(RUNS.with_name("seed=7") / "version_0" / "checkpoints" / "last.ckpt", "alone.ckpt"))
+    alone = Path(
+        shutil.copy(RUNS.with_name("1xcpu-b0480-s7") / "version_0" / "checkpoints" / "last.ckpt", "alone.ckpt")
+    )
     assert command("fit", "--ckpt_path", alone, "--data.source=sample", "--trainer.max_epochs=2") == 0
-    summary = json.loads((RUNS.with_name("seed=7") / "version_1" / "summary.json").read_text())
+    summary = json.loads((RUNS.with_name("1xcpu-b0480-s7") / "version_1" / "summary.json").read_text())
     assert (summary["epochs"], summary["batch_size"], summary["resumed"]) == (2, 480, True)
 
 
@@ -133,11 +135,11 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys, monkeypatch)
 def test_a_run_has_one_writer(command, capsys):
     assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
     run = RUNS / "version_0"
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
-    with FileLock(run / ".lock", blocking=False):  # a fit that has ended leaves no lock, even if its process goes on
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with lock_of(run):  # a fit that has ended leaves no lock, even if its process goes on
         assert command("fit", "--ckpt_path", run / "checkpoints/last.ckpt", "--trainer.max_epochs=2") == 2
         assert "ckpt_path" in capsys.readouterr().err.splitlines()[-1]
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_a_callback_that_interrupts_says_how_to_go_on(command, monkeypatch, capsys):

@@ -47,7 +47,7 @@ def test_a_warm_start_has_other_settings(command):
     network, data = small(learning_rate=1e-9)[0], MNISTDataModule(source="sample", batch_size=240)
     network.load_state_dict(weights(RUNS / "version_0"))
     make_trainer(limit_train_batches=2).fit(network, data)
-    before, after = weights(RUNS / "version_0"), weights(Path("logs/1xcpu/batch_size=0240/seed=0/version_0"))
+    before, after = weights(RUNS / "version_0"), weights(Path("logs/1xcpu-b0240-s0/version_0"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
@@ -89,7 +89,7 @@ def test_another_network_has_its_clock_its_record_its_study_and_its_report(comma
     study += [f"--fit={json.dumps({'data.source': 'sample', 'trainer.max_epochs': 1})}"]
     assert "[1/1] 1xcpu, batch size 480, seed 0: " in run(*study)
     assert "finished before" in run(*study)
-    own = Path("logs/own/1xcpu/batch_size=0480/seed=0/version_0")
+    own = Path("logs/own/1xcpu-b0480-s0/version_0")
     shapes = {"dense1.weight": (64, 784), "dense1.bias": (64,), "dense2.weight": (10, 64), "dense2.bias": (10,)}
     assert {name: tuple(each.shape) for name, each in weights(own).items()} == shapes
     summary = json.loads((own / "summary.json").read_text())

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import PROJECT, spawn
-from handmade import draw, write_all
+from handmade import draw, vignetted, write_all
 from lightning.pytorch import Trainer
 from PIL import Image, ImageOps
 from scipy import ndimage
@@ -57,6 +57,15 @@ def test_neither_the_format_nor_a_turned_camera_nor_dirt_changes_the_digit(tmp_p
     assert np.array_equal(seen(tmp_path, draw(7), "picture.WEBP", lossless=True), upright)
     assert np.array_equal(seen(tmp_path, draw(7).rotate(90, expand=True), "turned.png", exif=turned), upright)
     assert np.array_equal(seen(tmp_path, dirty, "dirty.png"), upright)
+
+
+def test_light_that_falls_off_towards_the_corners_does_not_hide_the_digit():
+    for digit in range(10):
+        page = draw(digit, slant=0.1)
+        light, dark = (as_mnist(np.asarray(each, np.float32)).astype(int) for each in (page, vignetted(page, 100)))
+        # Its centre of mass may have moved into another pixel.
+        moved = (np.roll(dark, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1))
+        assert min(np.abs(light - each).mean() for each in moved) < 8, digit
 
 
 def test_what_cannot_be_read_is_skipped_and_told(tmp_path):
@@ -135,14 +144,17 @@ def test_a_folder_or_a_file_that_is_not_for_this_is_named(command, monkeypatch, 
 
 @pytest.mark.slow
 def test_a_trained_network_reads_handmade_digits(tmp_path, mnist_dir):
-    """24 pictures drawn with splines: sizes from 40 to 1,600 pixels, colours, JPEG's noise, EXIF turns, shadows."""
+    """Pictures drawn with splines: sizes from 40 to 1,600 pixels, colours, JPEG's noise, EXIF turns, shadows, a lamp."""
     options = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.data_dir", mnist_dir]
     trained = spawn(tmp_path, "fit", *options, "--config", PROJECT / "configs" / "fast.yaml", timeout=1500)
     assert trained.returncode == 0, trained.stderr
-    (last,) = tmp_path.glob("logs/*/*/*/*/checkpoints/last.ckpt")
+    (last,) = tmp_path.glob("logs/*/*/checkpoints/last.ckpt")
     digits = write_all(tmp_path / "mine")
+    for digit in range(10):
+        vignetted(draw(digit, pen=0.12), 100).save(tmp_path / "mine" / f"{digit}-lamp.png")
+        digits[f"{digit}-lamp.png"] = digit
     done = spawn(tmp_path, "predict", "--ckpt_path", last, "--data.images=mine")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "predictions.csv")
     taken_for = dict(zip(table["file"], table["prediction"], strict=True))
-    assert taken_for == digits and len(digits) == 24
+    assert taken_for == digits and len(digits) == 34

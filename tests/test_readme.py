@@ -42,7 +42,7 @@ def test_every_link_and_named_config_leads_to_a_file_and_every_page_is_reached()
 def test_the_commands_and_the_code_of_the_readme_work_on_a_small_network(command, tmp_path, capsys):
     """But for those of two devices, of TensorBoard and of help."""
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
-    run = "logs/1xcpu/batch_size=0480/seed=0/version_0"
+    run = "logs/1xcpu-b0480-s0/version_0"
     added = {
         "fit": [*QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"],
         "test": ["--data.source=sample", "--trainer.accelerator=cpu"],

@@ -31,6 +31,7 @@ OTHERS = {
     "trainer.plugins": "AsyncCheckpointIO",
     "data.source": "mnist",
     "network": "Perceptron",
+    "data_module": "Negatives",
 }
 # Of several processes, which are started anew.
 OUTSIDE = {"trainer.strategy": "ddp", "trainer.devices": "2", "trainer.num_nodes": "2"}
@@ -126,7 +127,7 @@ def test_what_changes_no_number_is_accepted_and_ends_with_the_same_bits(run):
     [
         ({"loops": {}}, "end of an epoch"),
         ({"callbacks": {}}, "weights alone"),
-        ({"hyper_parameters": {"layers": 3}}, "not a checkpoint of this project"),
+        ({"datamodule_hyper_parameters": {"layers": 3}}, "not a checkpoint of this project"),
         ({"state_dict": {}}, "not a checkpoint of this project"),
         ({"state_dict": {"dense1.bias": torch.zeros(3)}}, "another network"),
     ],

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from filelock import FileLock
 from processes import in_folder, wait_for
 from studies import CONFIGS, SUMMARY, run, start, write_fit
 
+from mnist_lightning.run_files import lock_of
 from mnist_lightning.study import command as study
 
 ONE_CELL = ["--name=x", f"--setups=[{CONFIGS}/1xcpu.yaml]", "--batch_sizes=[32]"]
@@ -30,7 +30,7 @@ def fake_fit(tmp_path, monkeypatch):
 
 def versions() -> list[str]:
     """The folders of the cell's runs."""
-    (cell,) = Path("logs/x").glob("*/batch_size=0032/seed=0")
+    (cell,) = Path("logs/x").glob("*-b0032-s0")
     return sorted(path.name for path in cell.iterdir() if path.is_dir())
 
 
@@ -84,10 +84,10 @@ def test_a_failed_cell_is_told_and_the_others_go_on(fake_fit, monkeypatch, capsy
 
 def test_an_interrupted_cell_is_put_aside_and_run_from_its_start(fake_fit, monkeypatch, capsys):
     monkeypatch.setattr(study, "busy_cores", lambda: 1.5)
-    cell = Path("logs/x/1xcpu/batch_size=0032/seed=0")
+    cell = Path("logs/x/1xcpu-b0032-s0")
     (cell / "version_0").mkdir(parents=True)
     (cell / "version_0" / "half").write_text("kept")
-    with FileLock(cell / "version_0" / ".lock"):  # as its `fit` holds it
+    with lock_of(cell / "version_0"):  # as its `fit` holds it
         assert run(monkeypatch, *ONE_CELL) == 0
     assert fake_fit() == [] and "another process runs it now" in capsys.readouterr().out
     assert run(monkeypatch, *ONE_CELL) == 0

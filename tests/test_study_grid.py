@@ -84,7 +84,7 @@ def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch,
     shared["model.compile"] = False
     arguments = ["--name=x", f"--setups=[{config}]", "--batch_sizes=[480]", "--retry=0"]
     assert run(monkeypatch, *arguments, f"--fit={json.dumps(shared)}") == 0
-    (finished,) = Path().glob("logs/x/1xcpu/batch_size=0480/seed=0/version_0")
+    (finished,) = Path().glob("logs/x/1xcpu-b0480-s0/version_0")
     assert "accuracy 0." in capsys.readouterr().out
 
     def again(fit: dict, refused: str = "") -> None:

@@ -13,7 +13,7 @@ PACKAGE = PROJECT / "mnist_lightning"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A folder is a room, and so is a module beside it. A room may use those of its own level and of the levels above it here.
 LEVELS = (
-    {"errors", "paper", "run_files"},
+    {"errors", "waiting", "paper", "run_files"},
     {"sources", "measure", "durability", "sampler", "dropout"},
     {"data", "metrics", "model", "speed", "callbacks"},
     {"runs"},

@@ -33,7 +33,7 @@ def ended_well(folder: Path, *args: object) -> subprocess.CompletedProcess:
 
 
 def run(folder: Path, devices: int, batch_size: int = 192, version: int = 0) -> Path:
-    return folder / "logs" / f"{devices}xcpu/batch_size={batch_size:04d}/seed=0/version_{version}"
+    return folder / "logs" / f"{devices}xcpu-b{batch_size:04d}-s0/version_{version}"
 
 
 def difference(one: Path, other: Path) -> float:

@@ -62,7 +62,7 @@ def test_an_epoch_without_validation_is_its_training_alone(fit):
 
 def test_a_resumed_run_counts_on_from_its_checkpoint(fit):
     fit(1)
-    told = fit(2, ckpt_path="logs/1xcpu/batch_size=0480/seed=0/version_0/checkpoints/last.ckpt")
+    told = fit(2, ckpt_path="logs/1xcpu-b0480-s0/version_0/checkpoints/last.ckpt")
     assert told.resumed
     assert told.epochs == [pytest.approx(EPOCH)] * 2
     assert told.fit == 21

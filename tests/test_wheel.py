@@ -25,6 +25,7 @@ def test_the_wheel_fits_studies_and_reports(tmp_path):
         return done.stdout
 
     shutil.copytree(PROJECT / "mnist_lightning", source / "mnist_lightning")
+    shutil.copytree(PROJECT / "configs", source / "configs")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source)
@@ -32,8 +33,10 @@ def test_the_wheel_fits_studies_and_reports(tmp_path):
     run("-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
     assert run("-c", "import mnist_lightning; print(mnist_lightning.__file__)").startswith(str(site))
     program = "-m", "mnist_lightning"
-    (work / "1xcpu.yaml").write_text("trainer:\n  accelerator: cpu\n")
-    assert "Training time" in run(*program, "fit", *SMALL, "--trainer.max_epochs=1")
+    assert "Training time" in run(*program, "fit", *SMALL, "--config=1xcpu.yaml", "--trainer.max_epochs=1")
+    # The configs come with it, under their names.
+    assert "--config 1xcpu.yaml" not in (commands := run(*program, "study", "--config", "paper.yaml", "--dry_run=true"))
+    assert len(commands.splitlines()) == 63 and f"--config {site}/mnist_lightning/configs/2xgpu.yaml" in commands
     fit = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
     study = ["--name=x", "--setups=[1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={json.dumps(fit)}"]
     assert "[1/1]" in run(*program, "study", *study)

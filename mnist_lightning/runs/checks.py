@@ -1,20 +1,20 @@
 """All checks of a command of the Trainer, which the command line and Python pass before anything is written."""
 
 import zipfile
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DDPStrategy
 
 from mnist_lightning.data import data_module
 from mnist_lightning.durability.checkpoint_file import ends_an_epoch
 from mnist_lightning.errors import SettingError, blaming
 from mnist_lightning.run_files import CONFIG, run_of_checkpoint
-from mnist_lightning.runs.config import plain, read_config, refuse_changes
+from mnist_lightning.runs.config import plain, read_config, refuse_changes, settings_of
 
 # Of the Trainer: the one value that keeps the promises, and why.
 UNSUPPORTED = {
@@ -25,21 +25,19 @@ UNSUPPORTED = {
 }
 
 
-def check_fit(trainer: Trainer, module: LightningModule, settings: dict[str, Any], used: bool) -> None:
+def check_fit(trainer: Trainer, module: LightningModule, given: Mapping[str, Any], used: bool) -> None:
     """Makes sure that a fit keeps what this project promises, and goes on with the run that its checkpoint is of.
 
-    The settings are those of `settings_of`; callbacks are `used` if they have been part of another fit.
+    The settings `given` are those of the command line; the Trainer and its callbacks are `used` if they have trained.
     """
     data = data_module(trainer)
+    settings = settings_of(trainer, module, given)
     for name, (only, why) in UNSUPPORTED.items():
         if getattr(trainer, name, only) not in (only, None):
             raise SettingError(f"trainer.{name} is {getattr(trainer, name)}: {why}.")
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         if getattr(trainer, name) < 1:
             raise SettingError(f"trainer.{name} is {getattr(trainer, name)}: give a positive number.")
-    for each in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(each, BatchSizeFinder | LearningRateFinder):
-            raise SettingError(f"trainer.callbacks has a {type(each).__name__}, which trains before: leave it out.")
     settle_processes(trainer)
     if data.batch_size % trainer.world_size:
         raise SettingError(
@@ -47,24 +45,28 @@ def check_fit(trainer: Trainer, module: LightningModule, settings: dict[str, Any
         )
     if module.hparams.get("seed", data.seed) != data.seed:
         raise SettingError(f"The model has seed {module.hparams['seed']} and the data {data.seed}: give both the same.")
-    if settings["network"] != type(module).__name__:
-        raise SettingError(f"network is {settings['network']}, but this program trains {type(module).__name__}.")
+    for name, ours in (("network", module), ("data_module", data)):
+        if settings[name] != type(ours).__name__:
+            raise SettingError(f"{name} is {settings[name]}, but this program has {type(ours).__name__}.")
     if used or (trainer.ckpt_path is None and getattr(module, "was_fitted", False)):
         raise SettingError("The Trainer or the model was trained before: make new ones, with new callbacks.")
-    if trainer.loggers:
-        raise SettingError("The Trainer has loggers: make it with logger=False, and give them to experiment.callbacks.")
-    if trainer.ckpt_path is None:
-        return
+    if trainer.ckpt_path is not None:
+        check_resumed(trainer, module, given)
+
+
+def check_resumed(trainer: Trainer, module: LightningModule, given: Mapping[str, Any]) -> None:
+    """Makes sure that a run goes on from the Trainer's checkpoint with the images, settings and network that it has."""
+    data = data_module(trainer)
     checkpoint, run = read_checkpoint(str(trainer.ckpt_path), resume=True), run_of_checkpoint(trainer.ckpt_path)
     trained = checkpoint.get(type(data).__qualname__, {})
     if trained.get("fingerprint") != data.fingerprint:
-        raise SettingError(f"data.source {data.found} has other images than the checkpoint's {trained.get('found')}.")
+        raise SettingError(f"data.source {data.name} has other images than the checkpoint's {trained.get('found')}.")
     # The config is what the user may edit; what the checkpoint was made with it knows better.
     then = read_config(run / CONFIG) if run else {}
-    then["model"] = {**then.get("model", {}), **plain(checkpoint["hyper_parameters"])}
-    of_data = plain(checkpoint["datamodule_hyper_parameters"])
+    then["model"] = {**then.get("model", {}), **plain(checkpoint.get("hyper_parameters", {}))}
+    of_data = checkpoint["datamodule_hyper_parameters"]
     then["data"] = {**then.get("data", {}), "batch_size": of_data["batch_size"]}
-    refuse_changes(settings, {**then, "seed_everything": checkpoint["hyper_parameters"]["seed"]})
+    refuse_changes(settings_of(trainer, module, given), {**then, "seed_everything": of_data["seed"]})
     refuse_other_network(trainer, module, checkpoint)
 
 
@@ -92,7 +94,7 @@ def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:
             if damaged := file.testzip():  # torch checks no CRC
                 raise ValueError(f"{damaged} in it is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if "seed" not in checkpoint["hyper_parameters"] or not checkpoint["state_dict"]:
+        if "seed" not in checkpoint["datamodule_hyper_parameters"] or not checkpoint["state_dict"]:
             raise ValueError("not a checkpoint of this project")
         if resume and not (ends_an_epoch(checkpoint) and "RunRecord" in checkpoint["callbacks"]):
             raise ValueError("not of the end of an epoch, or of weights alone")

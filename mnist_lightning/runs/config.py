@@ -20,6 +20,7 @@ FREE = (
     *("trainer.detect_anomaly", "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.fast_dev_run"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "trainer.model_registry"),
 )
+SOURCES = ("mnist", "sample")
 SETUP = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # Callbacks of Lightning that change no number of an epoch.
 WATCHING = (
@@ -63,10 +64,11 @@ def settings_of(trainer: "Trainer", module: "LightningModule", given: Mapping[st
     own: dict[str, Any] = {
         "seed_everything": data.seed,
         "network": given.get("network") or type(module).__name__,
+        "data_module": given.get("data_module") or type(data).__name__,
         "trainer": {**found, "precision": str(trainer.precision)},
         "model": plain(module.hparams),
         # A rerun must see what this run sees, not what `auto` finds on another day.
-        "data": {**plain(data.hparams), "source": data.found},
+        "data": plain(data.hparams) | ({"source": data.found} if data.found in SOURCES else {}),
     }
     groups = {name: {**given.get(name, {}), **value} for name, value in own.items() if isinstance(value, dict)}
     return {**given, **own, **groups}

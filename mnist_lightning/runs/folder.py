@@ -11,13 +11,15 @@ import yaml
 from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mnist_lightning.data import data_module
+from mnist_lightning.durability.checkpoint_file import CheckpointFile
 from mnist_lightning.durability.signals import GO_ON
 from mnist_lightning.errors import SettingError
-from mnist_lightning.run_files import CONFIG, LAST, LOCK, SUMMARY, command, run_of_checkpoint
-from mnist_lightning.runs.checks import check_fit, read_checkpoint, refuse_other_network
+from mnist_lightning.run_files import CONFIG, LAST, LOCK, SUMMARY, command, lock_of, run_of_checkpoint
+from mnist_lightning.runs.checks import check_fit, check_resumed, read_checkpoint, refuse_other_network
 from mnist_lightning.runs.config import settings_of
 from mnist_lightning.runs.loggers import make_loggers
 from mnist_lightning.runs.resuming import JOB, job_name
@@ -27,8 +29,8 @@ class RunFolder(Callback):
     """Gives each fit a folder of its own, before anything is written, and the loggers that write to it.
 
     A resumed run goes on in its own folder. A run has one writer: its folder is locked while it is trained. If a fit ends
-    before its first checkpoint, the folder is removed; if it ends later, the exception says how to go on. The Trainer must
-    be made with `logger=False`, since Lightning makes the folders of its loggers before any callback is asked.
+    before its first checkpoint, the folder is removed; if it ends later, the exception says how to go on. Loggers that the
+    Trainer was made with choose the folder themselves, as ever in Lightning, and a run that goes on gets a new one.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class RunFolder(Callback):
     ) -> None:
         self.loggers = [loggers] if isinstance(loggers, Logger) else loggers
         self.given = given or {}
-        self.settings: dict[str, Any] = {}
         self.made: list[Path] = []
-        self.trains = self.used = False
+        self.mine: list[Logger] = []
+        self.trained = False
+        self.checked: Any = None  # checkpoint
         self.places: dict[Any, Any] = {}
         self.lock: FileLock | None = None
 
@@ -54,11 +57,12 @@ class RunFolder(Callback):
             self._evaluate(trainer, module, stage)
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return  # the latter tries the code, and writes nothing
-        data_module(trainer)  # it is there
-        self.settings = settings_of(trainer, module, self.given)
-        check_fit(trainer, module, self.settings, self.used)
-        self.used = True
-        trainer.loggers = self._loggers(trainer)
+        check_fit(trainer, module, self.given, self.trained)
+        self.checked = trainer.ckpt_path
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckpointFile()
+        if trainer.loggers == self.mine:
+            trainer.loggers = self.mine = self._loggers(trainer)
         for checkpoint, dirpath in self.places.items():
             checkpoint.dirpath = dirpath
             if not trainer.loggers and dirpath is None:
@@ -69,12 +73,18 @@ class RunFolder(Callback):
         run = trainer.strategy.broadcast(run_folder(trainer) if trainer.is_global_zero else None)
         GO_ON["how"] = partial(self._how_to_go_on, trainer, run)
 
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # `Trainer.fit(ckpt_path=...)` tells the path only now. Later, Lightning's Tuner restores what it has saved itself.
+        if trainer.state.fn == "fit" and not trainer.optimizers and trainer.ckpt_path != self.checked:
+            check_resumed(trainer, module, self.given)
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.trains = True
+        self.trained = True
         vars(module)["was_fitted"] = True
         run = run_folder(trainer)
         if trainer.is_global_zero and run is not None:
-            (run / CONFIG).write_text(yaml.safe_dump(self.settings, sort_keys=False))
+            settings = settings_of(trainer, module, self.given)
+            (run / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.is_global_zero and (run := run_folder(trainer)) is not None:
@@ -85,28 +95,37 @@ class RunFolder(Callback):
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.lock is not None:
             self.lock.release()
+        if stage == "fit" and not self.trained:  # Lightning's Tuner has tried something, and removed its own checkpoint
+            self._drop(trainer)
+            trainer.ckpt_path = None
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        how, run = GO_ON["how"](), self.made[0] if self.made else run_folder(trainer)
+        kept = trainer.current_epoch > 0 or (run is not None and (run / LAST).exists())
         self.teardown(trainer, module, "")
         if trainer.state.fn != "fit":
             return
-        how = GO_ON["how"]()
-        run = self.made[0] if self.made else run_folder(trainer)
         if isinstance(exception, OSError) and exception.filename is None:
             exception.filename = str(run)  # a full disk does not say where
-        finished = trainer.current_epoch or (self.made and (self.made[0] / LAST).exists())
-        if trainer.is_global_zero and self.made and not finished:
-            for logger in trainer.loggers:
-                with contextlib.suppress(Exception):  # what it has not written is not needed any more
-                    logger.finalize("failed")
-            trainer.loggers = []
-            drop_run_folder(self.made)
+        if not kept:
+            self._drop(trainer)
         if trainer.is_global_zero and how:
             exception.add_note(how)
 
+    def _drop(self, trainer: Trainer) -> None:
+        """Removes the folder that was made for this run."""
+        for logger in self.mine if self.made else []:
+            with contextlib.suppress(Exception):  # what it has not written is not needed any more
+                logger.finalize("failed")
+        if trainer.loggers == self.mine:
+            trainer.loggers = self.mine = []
+        if self.made:
+            drop_run_folder(self.made)
+            self.made = []
+
     def _how_to_go_on(self, trainer: Trainer, run: Path | None) -> str:
         if run is None or not (run / LAST).exists():
-            return "No epoch was finished, and nothing is kept." if self.trains else ""
+            return "No epoch was finished, and nothing is kept." if self.trained else ""
         # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
         csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         other = ["--trainer.logger=TensorBoardLogger"] if csv else []
@@ -122,14 +141,19 @@ class RunFolder(Callback):
         trained = checkpoint.get(type(data).__qualname__, {}).get("found")
         limit = {"validate": trainer.limit_val_batches, "test": trainer.limit_test_batches}.get(stage, 0.0)
         whole = isinstance(limit, float) and limit == 1
-        if whole and trained in (None, data.found) and run_of_checkpoint(trainer.ckpt_path) is not None:
-            trainer.loggers = self._loggers(trainer)
+        own = whole and trained in (None, data.name) and run_of_checkpoint(trainer.ckpt_path) is not None
+        if own and trainer.loggers == self.mine:
+            trainer.loggers = self.mine = self._loggers(trainer)
 
     def _take_folder(self, trainer: Trainer) -> None:
-        if (run := run_of_checkpoint(trainer.ckpt_path)) is not None:
-            if (folder := run_folder(trainer)) is not None and folder.resolve() != run.resolve():
-                raise SettingError(f"The loggers write to {folder}, but the run goes on in {run}: leave them out.")
+        theirs = trainer.loggers != self.mine
+        folder = run_folder(trainer)
+        run = folder if theirs else run_of_checkpoint(trainer.ckpt_path)
+        if run is not None and folder is not None and folder.resolve() != run.resolve():
+            raise SettingError(f"The loggers write to {folder}, but the run goes on in {run}: leave them out.")
+        if run is not None:
             self._lock(run)
+        if run is not None or theirs:
             return
         try:
             self.made = self._reserve(trainer)
@@ -156,9 +180,10 @@ class RunFolder(Callback):
 
     def _lock(self, run: Path) -> None:
         """Keeps the run for this process, so that neither a study nor another fit takes it for an interrupted one."""
-        self.lock = FileLock(run / LOCK)
+        run.mkdir(parents=True, exist_ok=True)
+        self.lock = lock_of(run)
         try:
-            self.lock.acquire(blocking=False)
+            self.lock.acquire()
         except Timeout as error:
             raise SettingError(f"ckpt_path is of {run}, which another process trains now: wait for it.") from error
 
@@ -172,6 +197,7 @@ def run_folder(trainer: Trainer) -> Path | None:
 def drop_run_folder(made: list[Path]) -> None:
     """Removes the folder of a run, and those above it that were made for it and hold nothing else."""
     shutil.rmtree(made[0], ignore_errors=True)
+    made[0].with_name(f".{made[0].name}{LOCK}").unlink(missing_ok=True)
     for folder in made[1:]:
         with contextlib.suppress(OSError):  # another run has been put into it
             if [path.name for path in folder.iterdir()] == [LOCK]:

@@ -39,7 +39,7 @@ class RunRecord(Callback):
             "batch_size": data.batch_size,
             "seed": data.seed,
             "network": type(module).__name__,
-            "data": data.found,
+            "data": data.name,
             "data_fingerprint": data.fingerprint,
             "train_images": len(data.train_digits),
             "test_images": len(data.test_digits),
@@ -100,5 +100,5 @@ class RunRecord(Callback):
         }
 
     def _last_metrics(self) -> dict[str, float]:
-        now = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}
+        now = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         return {**self.metrics, **now}

@@ -36,7 +36,7 @@ def with_settings_of_checkpoint(argv: Sequence[str], config: Namespace) -> list[
     settings = {f"model.{name}": value for name, value in plain(checkpoint["hyper_parameters"]).items()}
     if command == "fit":
         settings["data.batch_size"] = checkpoint["datamodule_hyper_parameters"]["batch_size"]
-        settings["seed_everything"] = checkpoint["hyper_parameters"]["seed"]
+        settings["seed_everything"] = checkpoint["datamodule_hyper_parameters"]["seed"]
     first = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
     return [command, *first, *rest]
 

@@ -27,7 +27,7 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
     """The paper's three quantities, whether their time can be trusted, and the commands that show and repeat the run."""
     metrics = summary["metrics"]
     loss, accuracy = (metrics.get(f"val/{name}") for name in ("loss", "accuracy"))
-    sample = "" if summary["data"] == "mnist" else "  (sample data: not comparable with the paper)"
+    sample = "" if summary["data"] == "mnist" else f"  ({summary['data']}: not comparable with the paper)"
     seen, total = summary.get("validated_images", 0), summary.get("test_images", 0)
     part = "" if seen in (0, total) else f"  (of {seen} of the {total} test images)"
     cell = f"{summary['setup']}, batch size {summary['batch_size']}, seed {summary['seed']}"
@@ -38,7 +38,8 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
         f"  Test loss      {'—' if loss is None else format(loss, '.5f'):>10}",
         f"  Test accuracy  {'—' if accuracy is None else format(accuracy, '.4f'):>10}{part}",
     ]
-    lines += [f"  warning: do not trust the time, since {found}" for found in disturbances(summary)]
+    if found := disturbances(summary):
+        lines += [f"  warning: do not trust the time, since {' and '.join(found)}"]
     if run is not None:
         lines += ["", f"  run    {run}"]
         if any(run.glob("events.out.tfevents.*")):

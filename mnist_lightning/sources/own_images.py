@@ -93,13 +93,28 @@ def _ink(picture: np.ndarray) -> np.ndarray:
     """How much ink each pixel has, 0 to 1, by the distance of its colour from the ground's. 0.5 is Otsu's threshold (1979)."""
     if min(picture.shape[:2]) > 3 * SIDE:  # there is room to smooth away grain and JPEG's ripples
         picture = ndimage.median_filter(picture, size=(3, 3, 1))
-    edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-    away = np.sqrt(((picture - np.median(edges, axis=0)) ** 2).mean(2))
+    away = np.sqrt(((picture - _ground(picture)) ** 2).mean(2))
     if away.max() < FAINTEST:
         raise ValueError("shows nothing that stands out from its ground")
     threshold = _otsu(away)
     full = max(float(np.median(away[away > threshold])), 1.01 * threshold)
     return np.interp(away, [max(0.0, 2 * threshold - full), threshold, full], [0, 0.5, 1])
+
+
+def _ground(picture: np.ndarray) -> np.ndarray:
+    """The colours of the ground, [height, width, 3]: a surface of degree two through the edges, since light falls off."""
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=2)
+    edge = np.ones((height, width), bool)
+    edge[1:-1, 1:-1] = False
+    values, places = picture[edge], terms[edge]
+    off = np.abs(values - np.median(values, axis=0)).mean(1)
+    for _ in range(5):  # what is far from the surface is ink that reaches the edge
+        near = off <= 2 * np.median(off) + 1
+        surface = np.linalg.lstsq(places[near], values[near], rcond=None)[0]
+        off = np.abs(values - places @ surface).mean(1)
+    return np.clip(terms @ surface, 0, 255)
 
 
 def _extent(mask: np.ndarray) -> tuple[slice, slice]:

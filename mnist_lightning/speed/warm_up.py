@@ -9,10 +9,11 @@ from torch import Tensor
 from mnist_lightning.data import Batch
 from mnist_lightning.measure.clock import now
 from mnist_lightning.speed.allocator import keep_freed_memory
+from mnist_lightning.waiting import telling
 
 
 class WarmUp(Callback):
-    """Trains and evaluates some steps on black images, then restores everything.
+    """Trains and evaluates some steps of an MNISTClassifier on black images, then restores everything.
 
     Compiling, choosing kernels, growing the heap and recording CUDA graphs happen once for each size of a batch, here and
     not in `seconds/fit`. Weights, optimiser and metrics are restored; training draws nothing from a random stream.
@@ -28,6 +29,8 @@ class WarmUp(Callback):
         keep_freed_memory()  # for Python programs; the commands call it before they import torch
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
+        if not hasattr(module, "train_metrics"):
+            return  # another module's steps may log, which they can do in a loop only
         strategy, (optimizer,) = trainer.strategy, trainer.optimizers
         begin = now(strategy.root_device)
         # DDP wants eleven steps before its communication is recorded in a CUDA graph.
@@ -38,12 +41,13 @@ class WarmUp(Callback):
             for parameter, state in optimizer.state.items()
         }
 
-        for batch in _each_size(trainer.train_dataloader):
-            batch = strategy.batch_to_device(batch, module.device)
-            for _ in range(steps):
-                strategy.backward(cast(Tensor, strategy.training_step(batch, 0)), optimizer)
-                optimizer.step()
-                optimizer.zero_grad()
+        with telling("compiling the training step, which takes some ten seconds once on a machine"):
+            for batch in _each_size(trainer.train_dataloader):
+                batch = strategy.batch_to_device(batch, module.device)
+                for _ in range(steps):
+                    strategy.backward(cast(Tensor, strategy.training_step(batch, 0)), optimizer)
+                    optimizer.step()
+                    optimizer.zero_grad()
         if trainer.val_dataloaders is None:  # the first epoch is not validated, and a later one is
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.setup_data()

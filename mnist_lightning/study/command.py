@@ -18,7 +18,7 @@ from mnist_lightning import paper
 from mnist_lightning.durability.signals import GO_ON, STUDY, Stopped
 from mnist_lightning.errors import SettingError
 from mnist_lightning.measure.disturbance import BUSY, busy_cores, disturbances
-from mnist_lightning.run_files import LOCK, PROGRAM, SUMMARY, command, write_whole
+from mnist_lightning.run_files import LOCK, PROGRAM, SUMMARY, command, lock_of, shipped, write_whole
 from mnist_lightning.runs.config import flat, read_config
 from mnist_lightning.study.cells import Cell, grid
 
@@ -57,6 +57,7 @@ def study(
     """
     axes, fit = axes or {}, fit or {}
     batch_sizes, seeds = [int(size) for size in batch_sizes], [int(seed) for seed in seeds]  # as YAML knows them
+    setups = [shipped(setup) for setup in setups]
     names = [setup.stem for setup in setups]
     if wrong := [each for each in setups if names.count(each.stem) > 1 or not re.fullmatch(r"\d+x[a-z]+", each.stem)]:
         raise SettingError(f"setups: {wrong[0]} must be called as what it trains, such as 1xcpu.yaml, once.")
@@ -134,7 +135,7 @@ def run_cell(cell: Cell) -> str | None:
     """Runs a cell to its end, and renames older runs of it, unless another process trains them. Returns what went wrong."""
     with FileLock(cell.folder / LOCK):  # while no `fit` makes a folder there
         for run in cell.interrupted():
-            with FileLock(run / LOCK, blocking=False):
+            with lock_of(run):
                 run.rename(run.with_name(f"interrupted_{len(list(cell.folder.glob('interrupted_*')))}"))
     older = cell.finished()
     with tempfile.TemporaryFile("w+") as said:

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchmetrics import MetricCollection
 
-from mnist_lightning.data import Batch, data_module
+from mnist_lightning.data import CLASSES, Batch, data_module
 from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.run_files import command_line
 from mnist_lightning.runs.config import settings_of
@@ -36,9 +36,10 @@ class Board(Callback):
             writer = logger.experiment
             charts = {title: ["Multiline", [metric]] for title, metric in CHARTS.items()}
             writer.add_custom_scalars({"what one compares": charts})
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
-                writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
+            if isinstance(module, MNISTClassifier):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
+                    writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
             told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
             rows = [f"| {name} | {value} |" for name, value in told.items()]
             writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
@@ -53,7 +54,8 @@ class Board(Callback):
     ) -> None:
         # They are only kept here, and looked at when the clock has stopped. They are copied, since a CUDA graph writes
         # over its outputs.
-        self.seen.append((batch.indices, batch.labels, outputs.clone()))
+        if isinstance(outputs, Tensor) and outputs.shape == (len(batch.labels), CLASSES):
+            self.seen.append((batch.indices, batch.labels, outputs.clone()))
 
     def on_train_epoch_end(self, trainer: Trainer, module: MNISTClassifier) -> None:
         validated = self.record.validations.get(trainer.current_epoch, {})
@@ -85,6 +87,8 @@ class Board(Callback):
         given = {**settings["trainer"], **settings["model"], "epochs": trainer.current_epoch}
         for name in ("max_epochs", "accelerator", "devices"):
             del given[name]  # the epochs and the setup say it
+        for name in ("limit_train_batches", "limit_val_batches"):  # a share and a number would be one scale
+            given[name] = f"{given[name]:.0%}" if isinstance(given[name], float) else f"{given[name]} batches"
         given |= {name: record[name] for name in ("setup", "batch_size", "seed", "network", "data")}
         row = {name: value if type(value) in (int, float) else str(value) for name, value in given.items()}
         # The list of this run's columns, which Lightning would write too, TensorBoard would take for that of all runs.
