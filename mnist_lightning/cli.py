@@ -59,13 +59,16 @@ class MNISTCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        ours = {"verbose", "weights_only"}  # the commands print in their own way, and a checkpoint is always data
-        return {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
+        # The one that is run, since each takes time to describe. The commands print in their own way, and a checkpoint is
+        # always data.
+        return {sys.argv[1]: LightningCLI.subcommands()[sys.argv[1]] | {"verbose", "weights_only"}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         with blaming():
-            config = parser.parse_args(sys.argv[1:])
-            self.config = parser.parse_args(with_settings_of_checkpoint(sys.argv[1:], config[config.subcommand]))
+            self.config = parser.parse_args(sys.argv[1:])
+            words = with_settings_of_checkpoint(sys.argv[1:], self.config[self.config.subcommand])
+            if words != sys.argv[1:]:
+                self.config = parser.parse_args(words)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyperparameters win over the user's without a word."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import torch
 from conftest import QUICK
 
@@ -36,6 +37,7 @@ def test_a_run_names_the_tree_of_its_code_which_a_page_of_documentation_does_not
     assert told() == (f"{commit}+", f"{code}+")
 
 
+@pytest.mark.slow
 def test_another_program_is_noticed_while_a_run_trains(command, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:

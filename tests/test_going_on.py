@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from test_fit import QUICK_FIT, RUNS, SMALL_FIT, results, same_weights, scalars, weights
@@ -166,6 +167,7 @@ commands.main()
 """
 
 
+@pytest.mark.slow
 def test_a_kill_right_after_a_checkpoint_loses_no_point(command, tmp_path):
     fit = [*QUICK_FIT, "--trainer.max_epochs=3"]
     assert command(*fit) == 0

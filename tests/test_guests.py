@@ -4,6 +4,7 @@ import csv
 import json
 import runpy
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -207,3 +208,36 @@ def test_the_callbacks_say_what_they_miss(command):
     data.setup("fit")
     with pytest.raises(ValueError, match="data module"):
         plain_trainer().fit(small()[0], data.train_dataloader())
+
+
+SCRIPT = """
+import sys
+from lightning.pytorch import Trainer
+from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
+
+if __name__ == "__main__":
+    epochs, last = int(sys.argv[1]), sys.argv[2] if sys.argv[2:] else None
+    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False)
+    trainer = Trainer(max_epochs=epochs, accelerator="cpu", devices=2, callbacks=experiment.callbacks())
+    trainer.fit(network, MNISTDataModule(source="sample", batch_size=480), ckpt_path=last)
+    trainer.test(network, datamodule=trainer.datamodule, verbose=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_have_a_run_by_our_callbacks_alone_and_go_on_by_lightnings_argument(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def run(*words: object) -> None:
+        command = [sys.executable, "script.py", *map(str, words)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+
+    runs = tmp_path / "lightning_logs"
+    run(2)
+    run(1)
+    run(2, runs / "version_1" / LAST)
+    assert same_weights(runs / "version_0", runs / "version_2")
+    assert [summary_in(runs / f"version_{n}")["epochs"] for n in range(3)] == [2, 1, 2]
+    assert summary_in(runs / "version_2")["setup"] == "2xcpu"
+    assert scalars(runs / "version_2")["test/loss"][0][0] == 2

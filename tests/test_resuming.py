@@ -153,6 +153,7 @@ def test_a_damaged_checkpoint_is_named(run, capsys):
             assert f"ckpt_path {LAST}" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_run_of_earlier_code_is_rerun_and_resumed(command):
     shutil.copytree(PROJECT / "tests" / "written_before", RUN)
     LAST.symlink_to("epoch=00.ckpt")

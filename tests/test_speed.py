@@ -21,6 +21,7 @@ def test_compiled_and_uncompiled_runs_agree(command, compiled):
     assert len({str(results(RUNS / f"version_{n}")["val/accuracy"]) for n in range(2)}) == 1
 
 
+@pytest.mark.slow
 def test_bf16_learns_as_fp32_does(command):
     assert command(*QUICK_FIT, "--trainer.max_epochs=3") == 0
     fast = ["--config", PROJECT / "configs" / "fast.yaml"]
@@ -40,6 +41,7 @@ def test_a_machine_without_a_compiler_trains_and_says_so_once(tmp_path):
     assert (tmp_path / RUNS / "version_0" / "summary.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 def test_freed_memory_is_kept(monkeypatch):
     """A tensor of 64 MB, freed and made again, faults no new pages in."""

@@ -139,6 +139,7 @@ def test_devices_with_shares_of_other_sizes_do_not_wait_for_each_other(tmp_path)
     ended_well(tmp_path, "fit", *SMALL, "--data.batch_size=6", *limits, CPU, "--trainer.devices=3")
 
 
+@pytest.mark.slow
 def test_bad_data_stop_all_processes_with_one_sentence_and_no_folder(tmp_path):
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
