@@ -63,11 +63,9 @@ def main(model: type | None = None, data: type | None = None) -> int:
         print(f"{usage()}\nerror: {name!r} is not a command; name one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     for place, word in enumerate(sys.argv):
-        option, given, value = word.partition("=")
-        if option in ("--config", "-c") and given:
-            sys.argv[place] = f"{option}={shipped(value)}"
-        elif sys.argv[place - 1] in ("--config", "-c"):
-            sys.argv[place] = str(shipped(word))
+        option, given, path = word.rpartition("=")
+        if (option or sys.argv[place - 1]) in ("--config", "-c"):
+            sys.argv[place] = f"{option}{given}{shipped(path)}"
     keep_freed_memory()
     # torch would print a page of C++ frames for each connection that ends, which the heartbeat tells in a sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -40,9 +40,7 @@ def check_fit(trainer: Trainer, module: LightningModule, given: Mapping[str, Any
             raise SettingError(f"trainer.{name} is {getattr(trainer, name)}: give a positive number.")
     settle_processes(trainer)
     if data.batch_size % trainer.world_size:
-        raise SettingError(
-            f"data.batch_size {data.batch_size} is no multiple of trainer.devices, {trainer.world_size}."
-        )
+        raise SettingError(f"data.batch_size {data.batch_size} is no multiple of {trainer.world_size} trainer.devices.")
     if module.hparams.get("seed", data.seed) != data.seed:
         raise SettingError(f"The model has seed {module.hparams['seed']} and the data {data.seed}: give both the same.")
     for name, ours in (("network", module), ("data_module", data)):

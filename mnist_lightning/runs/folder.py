@@ -153,12 +153,11 @@ class RunFolder(Callback):
             raise SettingError(f"The loggers write to {folder}, but the run goes on in {run}: leave them out.")
         if run is not None:
             self._lock(run)
-        if run is not None or theirs:
-            return
-        try:
-            self.made = self._reserve(trainer)
-        except FileExistsError as error:
-            raise SettingError(f"trainer.logger: {error.filename} is there: leave out its version.") from error
+        elif not theirs:
+            try:
+                self.made = self._reserve(trainer)
+            except FileExistsError as error:
+                raise SettingError(f"trainer.logger: {error.filename} is there: leave out its version.") from error
         if self.made and (job := job_name()) is not None:
             (self.made[0] / JOB).write_text(job)
 

@@ -100,5 +100,4 @@ class RunRecord(Callback):
         }
 
     def _last_metrics(self) -> dict[str, float]:
-        now = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        return {**self.metrics, **now}
+        return self.metrics | {name: float(value) for name, value in self.trainer.callback_metrics.items()}
