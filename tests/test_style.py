@@ -1,8 +1,10 @@
 """Format, lint, types, and the order of the house."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
@@ -57,3 +59,10 @@ def test_rooms_use_what_lies_below_them_and_go_round_in_no_circle():
 
 def test_files_are_of_a_size_that_one_reads():
     assert max(len(path.read_text().splitlines()) for path in FILES) <= 250
+
+
+def test_the_oldest_versions_are_those_that_are_tested():
+    asked = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    oldest = {re.sub(r"\[.*\]", "", each.split(">=")[0]): each.split(">=")[1].split(",")[0] for each in asked}
+    lines = (PROJECT / ".ci" / "oldest.txt").read_text().splitlines()
+    assert dict(line.split("==") for line in lines if not line.startswith("#")) == oldest
