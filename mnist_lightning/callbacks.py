@@ -102,11 +102,11 @@ class WholeEpochs(Callback):
         epoch = trainer.current_epoch + 1
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             raise SettingError(f"Epoch {epoch} was cut short by a callback: let it stop at the end of an epoch.")
-        losses = {name: value for name, value in trainer.callback_metrics.items() if name.endswith("loss")}
-        if metrics := getattr(module, "train_metrics", None):  # Lightning knows them a moment later
-            losses["train/loss"] = metrics["loss"].compute()
-        for name, loss in losses.items():
-            if not math.isfinite(loss):
+        found = dict(trainer.callback_metrics)
+        if metrics := getattr(module, "train_metrics", None):  # Lightning has those of the epoch before
+            found = {"train/loss": metrics["loss"].compute()} | {n: found[n] for n in found if n != "train/loss"}
+        for name, loss in found.items():
+            if name.endswith("loss") and not math.isfinite(loss):
                 raise SettingError(f"{name} of epoch {epoch} is {loss:.4g}: give a smaller model.learning_rate.")
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -1,6 +1,5 @@
 """The quickstart notebook."""
 
-import json
 import os
 from pathlib import Path
 
@@ -16,15 +15,12 @@ def said(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-def test_the_committed_outputs_are_of_a_run_without_errors_that_the_readme_quotes():
+def test_the_committed_outputs_are_of_a_run_without_errors():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert "error" not in {output.output_type for output in outputs} and "warning" not in said(notebook)
-    (accuracies,) = (line for line in said(notebook).splitlines() if line.startswith("[0."))
-    readme = " ".join((PROJECT / "README.md").read_text().split())
-    assert f"one epoch on one device gave an accuracy of {json.loads(accuracies)[0]:.4f}, " in readme
 
 
 @pytest.mark.slow
