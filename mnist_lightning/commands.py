@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from importlib import import_module, metadata
 from io import TextIOWrapper
 
@@ -66,6 +67,8 @@ def main(model: type | None = None, data: type | None = None) -> int:
         option, given, path = word.rpartition("=")
         if (option or sys.argv[place - 1]) in ("--config", "-c"):
             sys.argv[place] = f"{option}{given}{shipped(path)}"
+    # A thread that writes tells the main thread what the system refuses, and that one tells it in one line.
+    threading.excepthook = lambda it: None if issubclass(it.exc_type, OSError) else threading.__excepthook__(it)
     keep_freed_memory()
     # torch would print a page of C++ frames for each connection that ends, which the heartbeat tells in a sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -130,7 +130,11 @@ class MNISTDataModule(LightningDataModule):
         if self.fingerprint:
             return
         if self.trainer is not None:
-            self.found = self.trainer.strategy.broadcast(self.found)
+            found = self.trainer.strategy.broadcast(self.found)
+            self._agree(
+                self.trainer, self.found in (None, found)
+            )  # None where another process of this machine has prepared them
+            self.found = found
         with blaming(f"data.data_dir {self.data_dir}"):
             train, test = self.load()
         digest = hashlib.md5(usedforsecurity=False)
@@ -138,12 +142,14 @@ class MNISTDataModule(LightningDataModule):
             digest.update(tensor.numpy().tobytes())
         self.fingerprint = digest.hexdigest()
         if self.trainer is not None:
-            strategy = self.trainer.strategy
-            # All processes raise it, since the first one tells the errors of all.
-            if not strategy.reduce_boolean_decision(strategy.broadcast(self.fingerprint) == self.fingerprint):
-                raise SettingError(f"data.data_dir {self.data_dir} has other images for one process than for another.")
-            train, test = train.to(strategy.root_device), test.to(strategy.root_device)
+            self._agree(self.trainer, self.trainer.strategy.broadcast(self.fingerprint) == self.fingerprint)
+            train, test = (each.to(self.trainer.strategy.root_device) for each in (train, test))
         self.train_digits, self.test_digits = train, test
+
+    def _agree(self, trainer: Trainer, same: bool) -> None:
+        # All processes raise it, since the first one tells the errors of all.
+        if not trainer.strategy.reduce_boolean_decision(same):
+            raise SettingError(f"data.data_dir {self.data_dir} has other images for one process than for another.")
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_digits, shuffle=True)
@@ -170,8 +176,9 @@ class MNISTDataModule(LightningDataModule):
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        dealt = (len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device)
-        sampler = GlobalBatchSampler(*dealt)
+        sampler = GlobalBatchSampler(
+            len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device
+        )
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
         return DataLoader(

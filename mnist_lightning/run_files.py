@@ -19,16 +19,13 @@ PROGRAM = ["python", "-m", "mnist_lightning"]
 
 def shipped(config: str | Path) -> Path:
     """A config that the user names; if it is not there, the one of that name that comes with this program, if any."""
-    here = Path(__file__).parent  # of a wheel; in a clone, configs/ is beside the package
-    found = [path for top in (here, here.parent) if (path := top / "configs" / Path(config).name).is_file()]
+    tops = Path(__file__).parents[:2]  # configs/ is in the package of a wheel, and beside that of a clone
+    found = [path for top in tops if (path := top / "configs" / Path(config).name).is_file()]
     return found[0] if found and not Path(config).exists() else Path(config)
 
 
 def run_name(setup: str, batch_size: int, seed: int) -> str:
-    """The folder of equal runs below the folder of logs; each version of the run is a folder in it.
-
-    It is short, since TensorBoard's lists show some twenty characters of it.
-    """
+    """The folder of equal runs, each a version in it; short, since TensorBoard's lists show some twenty characters."""
     return f"{setup}-b{batch_size:04d}-s{seed}"
 
 

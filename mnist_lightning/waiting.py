@@ -6,14 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 2.0  # seconds
-
 
 @contextmanager
 def telling(what: str) -> Iterator[None]:
     """Says on standard error what a block does, if it takes longer than two seconds. One process of a run says it."""
-    timer = threading.Timer(PATIENCE, print, [f"{what} …"], {"file": sys.stderr, "flush": True})
-    timer.daemon = True
+    timer = threading.Timer(2.0, print, [f"{what} …"], {"file": sys.stderr, "flush": True})
     if os.environ.get("LOCAL_RANK", "0") == "0":
         timer.start()
     try:

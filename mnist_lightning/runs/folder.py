@@ -105,12 +105,13 @@ class RunFolder(Callback):
         self.teardown(trainer, module, "")
         if trainer.state.fn != "fit":
             return
-        if isinstance(exception, OSError) and exception.filename is None:
-            exception.filename = str(run)  # a full disk does not say where
         if not kept:
             self._drop(trainer)
-        if trainer.is_global_zero and how:
-            exception.add_note(how)
+        for error in filter(None, (exception, exception.__cause__)):  # a logger's error may hide the system's
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(run)  # a full disk does not say where
+            if trainer.is_global_zero and how:
+                error.add_note(how)
 
     def _drop(self, trainer: Trainer) -> None:
         """Removes the folder that was made for this run."""

@@ -22,8 +22,5 @@ asks for the sample.
 def read_sample() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Images, uint8 [n, 28, 28], and labels, int64 [n]: 4,000 to train and 1,000 to test, sorted by digit."""
     with np.load(Path(__file__).with_suffix(".npz")) as file:
-        train, test = (
-            (torch.from_numpy(file[f"{part}_images"]), torch.from_numpy(file[f"{part}_labels"]).to(torch.int64))
-            for part in ("train", "test")
-        )
-    return train, test
+        images, labels, tests, answers = (torch.from_numpy(file[name]) for name in file)
+    return (images, labels.long()), (tests, answers.long())
