@@ -59,8 +59,7 @@ class MNISTCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        # The one that is run, since each takes time to describe. The commands print in their own way, and a checkpoint is
-        # always data.
+        # The one that is run: each takes time to describe. They print in their own way, and a checkpoint is always data.
         return {sys.argv[1]: LightningCLI.subcommands()[sys.argv[1]] | {"verbose", "weights_only"}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

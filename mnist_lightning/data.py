@@ -176,9 +176,8 @@ class MNISTDataModule(LightningDataModule):
 
     def _loader(self, digits: Digits, shuffle: bool) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = GlobalBatchSampler(
-            len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device
-        )
+        dealt = (len(digits), self.batch_size, shuffle, self.seed, rank, world_size, digits.images.device)
+        sampler = GlobalBatchSampler(*dealt)
         # batch_size=None: the sampler deals whole batches. A generator of its own keeps the loader from
         # drawing a number from the global stream at each start.
         return DataLoader(
