@@ -26,6 +26,7 @@ def test_a_terminal_gets_a_bar(command, monkeypatch, capsys):
     reader.join(30)
     said = b"".join(shown).decode()
     assert "\rEpoch 1: 100%" in said and "Training time" in said
+    assert "loss=" in said.split("\rEpoch 1: 100%")[1]
     assert "epoch" not in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """What a fit shows while it trains: a bar in a terminal, lines in a file."""
 
-import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,16 +13,16 @@ class Bar(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=20)
-        self.loss = math.nan
+        self.outputs: Mapping[str, Any] = {}
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *place: Any) -> None:
-        if (place[-1] + 1) % self.refresh_rate == 0:
-            self.loss = float(outputs["loss"])
+        self.outputs = outputs or {}
         super().on_train_batch_end(trainer, module, outputs, *place)
 
     def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         shown = super().get_metrics(trainer, module)
-        return {"loss": f"{self.loss:.4f}", **{name: shown[name] for name in shown if name != "v_num"}}
+        loss = {"loss": f"{float(self.outputs['loss']):.4f}"} if "loss" in self.outputs else {}
+        return loss | {name: shown[name] for name in shown if name != "v_num"}
 
 
 class EpochLines(Callback):
