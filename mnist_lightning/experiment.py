@@ -28,8 +28,7 @@ CHECKPOINT: dict[str, Any] = {
 
 def trainer_settings(**changes: Any) -> dict[str, Any]:
     """The arguments of a Trainer for this experiment, some of them changed, such as `max_epochs` or `devices`."""
-    plugins = with_plugins(changes.pop("plugins", None))
-    return {**TRAINER, "logger": False, **changes, "plugins": plugins}
+    return {**TRAINER, "logger": False, **changes, "plugins": with_plugins(changes.get("plugins"))}
 
 
 def with_plugins(given: Any) -> list[Any]:

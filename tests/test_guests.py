@@ -197,8 +197,12 @@ def test_the_example_with_other_images_fits_goes_on_tests_reports_and_is_rerun(c
     assert "FashionMNIST, 200 images" in run("test", "--ckpt_path", first / LAST)
     assert scalars(first).keys() >= {"test/loss"}
     run("report")
-    assert "| 120 |" in Path("report/report.md").read_text()
-    # Another program would train on MNIST under the same settings.
+    report = Path("report/report.md").read_text()
+    assert "| 120 |" in report and "FashionMNIST" in report and "sample of MNIST" not in report
+    # Another program has other images: an evaluation is not the run's, and a rerun would train on them.
+    before = scalars(first)
+    assert command("test", "--ckpt_path", first / LAST, "--data.source=sample") == 0
+    assert "not logged" in capsys.readouterr().out and scalars(first) == before
     assert command("fit", "--config", first / "config.yaml", "--data.source=sample") == 2
     assert "data_module" in capsys.readouterr().err.splitlines()[-1]
 

@@ -56,7 +56,7 @@ def check_resumed(trainer: Trainer, module: LightningModule, given: Mapping[str,
     """Makes sure that a run goes on from the Trainer's checkpoint with the images, settings and network that it has."""
     data = data_module(trainer)
     checkpoint, run = read_checkpoint(str(trainer.ckpt_path), resume=True), run_of_checkpoint(trainer.ckpt_path)
-    trained = checkpoint.get(type(data).__qualname__, {})
+    trained = images_of(checkpoint)
     if trained.get("fingerprint") != data.fingerprint:
         raise SettingError(f"data.source {data.name} has other images than the checkpoint's {trained.get('found')}.")
     # The config is what the user may edit; what the checkpoint was made with it knows better.
@@ -81,6 +81,11 @@ def refuse_other_network(trainer: Trainer, module: LightningModule, checkpoint: 
     saved = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
     if saved != {name: tensor.shape for name, tensor in module.state_dict().items()}:
         raise SettingError(f"ckpt_path is {trainer.ckpt_path}, a checkpoint of another network than model gives.")
+
+
+def images_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The name and the fingerprint of a checkpoint's images, which Lightning keeps under the class of the data module."""
+    return next((each for each in checkpoint.values() if isinstance(each, dict) and "fingerprint" in each), {})
 
 
 def read_checkpoint(path: str, resume: bool) -> dict[str, Any]:

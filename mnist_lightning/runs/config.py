@@ -20,7 +20,6 @@ FREE = (
     *("trainer.detect_anomaly", "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.fast_dev_run"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "trainer.model_registry"),
 )
-SOURCES = ("mnist", "sample")
 SETUP = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # Callbacks of Lightning that change no number of an epoch.
 WATCHING = (
@@ -68,7 +67,7 @@ def settings_of(trainer: "Trainer", module: "LightningModule", given: Mapping[st
         "trainer": {**found, "precision": str(trainer.precision)},
         "model": plain(module.hparams),
         # A rerun must see what this run sees, not what `auto` finds on another day.
-        "data": plain(data.hparams) | ({"source": data.found} if data.found in SOURCES else {}),
+        "data": plain(data.hparams) | ({"source": data.found} if data.found in ("mnist", "sample") else {}),
     }
     groups = {name: {**given.get(name, {}), **value} for name, value in own.items() if isinstance(value, dict)}
     return {**given, **own, **groups}

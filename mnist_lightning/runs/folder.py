@@ -19,7 +19,7 @@ from mnist_lightning.durability.checkpoint_file import CheckpointFile
 from mnist_lightning.durability.signals import GO_ON
 from mnist_lightning.errors import SettingError
 from mnist_lightning.run_files import CONFIG, LAST, LOCK, SUMMARY, command, lock_of, run_of_checkpoint
-from mnist_lightning.runs.checks import check_fit, check_resumed, read_checkpoint, refuse_other_network
+from mnist_lightning.runs.checks import check_fit, check_resumed, images_of, read_checkpoint, refuse_other_network
 from mnist_lightning.runs.config import settings_of
 from mnist_lightning.runs.loggers import make_loggers
 from mnist_lightning.runs.resuming import JOB, job_name
@@ -108,8 +108,8 @@ class RunFolder(Callback):
         if not kept:
             self._drop(trainer)
         for error in filter(None, (exception, exception.__cause__)):  # a logger's error may hide the system's
-            if isinstance(error, OSError):
-                error.filename = error.filename or str(run)  # a full disk does not say where
+            if isinstance(error, OSError) and error.errno and not error.filename:
+                error.filename = str(run)  # a full disk does not say where
             if trainer.is_global_zero and how:
                 error.add_note(how)
 
@@ -139,11 +139,10 @@ class RunFolder(Callback):
         """Logs an evaluation of a checkpoint into the run that it is of, if it is one of all images and of its own."""
         checkpoint, data = read_checkpoint(str(trainer.ckpt_path), resume=False), data_module(trainer)
         refuse_other_network(trainer, module, checkpoint)
-        trained = checkpoint.get(type(data).__qualname__, {}).get("found")
+        found, run = images_of(checkpoint).get("found"), run_of_checkpoint(trainer.ckpt_path)
         limit = {"validate": trainer.limit_val_batches, "test": trainer.limit_test_batches}.get(stage, 0.0)
-        whole = isinstance(limit, float) and limit == 1
-        own = whole and trained in (None, data.name) and run_of_checkpoint(trainer.ckpt_path) is not None
-        if own and trainer.loggers == self.mine:
+        whole = isinstance(limit, float) and limit == 1 and found in (None, data.name)
+        if whole and run is not None and trainer.loggers == self.mine:
             trainer.loggers = self.mine = self._loggers(trainer)
 
     def _take_folder(self, trainer: Trainer) -> None:

@@ -76,7 +76,7 @@ def as_mnist(picture: np.ndarray) -> np.ndarray:
 def _colours(path: Path) -> np.ndarray:
     """Reads a picture, [height, width, 3]; turned as its EXIF data say, and with a ground behind transparent parts."""
     with Image.open(path, formats=FORMATS) as file:
-        picture = ImageOps.exif_transpose(file)
+        picture = ImageOps.exif_transpose(file) or file
         if picture.mode.startswith("I"):  # 16 bits a pixel
             picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
         picture = picture.convert("RGB").convert("RGBA") if picture.mode == "CMYK" else picture.convert("RGBA")

@@ -1,7 +1,5 @@
-"""A sample of MNIST's training images that comes with the package: 500 of each digit.
-
-MNIST is by Yann LeCun, Corinna Cortes and Christopher Burges, and is given under CC BY-SA 3.0, as is `sample.npz`.
-"""
+"""A sample that comes with the package: 500 of MNIST's training images of each digit. MNIST is by Yann LeCun, Corinna Cortes
+and Christopher Burges, under CC BY-SA 3.0, as is `sample.npz`."""
 
 import functools
 from pathlib import Path
