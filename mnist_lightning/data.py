@@ -131,9 +131,8 @@ class MNISTDataModule(LightningDataModule):
             return
         if self.trainer is not None:
             found = self.trainer.strategy.broadcast(self.found)
-            self._agree(
-                self.trainer, self.found in (None, found)
-            )  # None where another process of this machine has prepared them
+            # None where another process of this machine has prepared them
+            self._agree(self.trainer, self.found in (None, found))
             self.found = found
         with blaming(f"data.data_dir {self.data_dir}"):
             train, test = self.load()
