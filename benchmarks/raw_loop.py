@@ -22,7 +22,6 @@ digits, sampler = loader.dataset, loader.sampler
 
 model = MNISTClassifier()
 model.trainer = SimpleNamespace(world_size=1, current_epoch=0)
-model.fused = True
 optimizer = model.configure_optimizers()
 
 

@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import Callback
 
 SKIPPED, BLOCK, SETTLING, BLOCKS, PROFILED = 100, 80, 5, 10, 60  # steps, but for the number of blocks
 OPERATIONS = {
-    "convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward"),
+    "convolutions": ("ConvBlock",),
     "dense products": ("aten::mm", "aten::addmm"),
-    "compiled passes and Adadelta": ("## Call CompiledFxGraph",),
+    "Adadelta": ("Optimizer.step#",),
 }
 
 

@@ -61,9 +61,7 @@ def keep_mask(rows: Tensor, units: int, rate: float, key: Tensor) -> Tensor:
     words = random_words(rows, -(-units * (1 if exact else 4) // 8), key)
     if not exact:
         return words.view(torch.int32)[:, :units] >= round(rate * 2**32) - 2**31
-    lanes = words.view(torch.uint8)[:, :units]
-    # Floats hold the 256 levels exactly, and a compiled comparison of bytes takes five times as long.
-    return (lanes.float() if torch.compiler.is_compiling() else lanes) >= round(rate * 256)
+    return words.view(torch.uint8)[:, :units] >= round(rate * 256)
 
 
 def dropout(activations: Tensor, rate: float, rows: Tensor, key: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def callbacks(
         Heartbeat(),  # knows the other processes before anything waits for them
         RunFolder(loggers, given),  # checks the run, and makes its folder before anything is written to it
         calibration,  # measures the machine before the record tells it, and before the warm-up
-        warm_up,  # compiles before the clock starts
+        warm_up,  # before the clock starts
         neighbours,  # starts after the warm-up, as the clock does
         EpochLines(),
         clock,

@@ -16,8 +16,9 @@ from mnist_lightning.data import CLASSES, IMAGE_SIZE, Batch
 from mnist_lightning.dropout import draw_keys, dropout
 from mnist_lightning.errors import SettingError
 from mnist_lightning.metrics import image_metrics, update_metrics
-from mnist_lightning.speed.adadelta import CompiledAdadelta, compiler_problem
-from mnist_lightning.speed.pooling import FusedPoolReLUDropout, pool_relu
+from mnist_lightning.speed.adadelta import OnePassAdadelta
+from mnist_lightning.speed.compiling import library
+from mnist_lightning.speed.conv_block import ConvBlock
 
 
 class MNISTClassifier(LightningModule):
@@ -37,9 +38,9 @@ class MNISTClassifier(LightningModule):
         rho: Adadelta's decay of both running averages; 0.95 is Keras's default.
         eps: Adadelta's term under the square roots; 1e-7 is Keras's default (PyTorch has 1e-6).
         seed: Seed of the initial weights and of the dropout masks.
-        compile: What is compiled for training. `true`: the whole network (on a GPU as CUDA graphs) and the optimiser.
-            `false`: nothing. By default what pays: on a CPU the pooling, ReLU and dropout in one and the optimiser,
-            if the machine has a compiler; on a GPU nothing.
+        compile: Who computes a step. `true`: the network compiled by PyTorch (on a GPU as CUDA graphs). `false`:
+            PyTorch's layers. By default: on a CPU the project's own C++ (`speed/step.cpp`), if the machine has a
+            compiler and the network allows it; on a GPU PyTorch's layers.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class MNISTClassifier(LightningModule):
         # A subclass has its own hyperparameters instead of these.
         others = set(inspect.signature(MNISTClassifier).parameters) - set(inspect.signature(type(self)).parameters)
         self.save_hyperparameters(ignore=list(others))
-        self.pool_size, self.rates, self.seed, self.compiles = pool_size, dropout, seed, compile
+        self.sizes, self.rates, self.seed, self.compiles = (*channels, kernel_size, pool_size), dropout, seed, compile
         self.adadelta: dict[str, Any] = {"lr": learning_rate, "rho": rho, "eps": eps}
 
         self.conv1 = nn.Conv2d(1, channels[0], kernel_size)
@@ -106,19 +107,18 @@ class MNISTClassifier(LightningModule):
         self.to(memory_format=torch.channels_last)
 
     def setup(self, stage: str) -> None:
-        """Chooses what is compiled, once the device is known."""
-        device, compile = self.trainer.strategy.root_device.type, self.compiles
-        if stage != "fit" or not (compile or (compile is None and device == "cpu")):
-            return
-        if problem := compiler_problem(device):
-            rank_zero_warn(f"Trains without compiled parts, which is slower: nothing can be compiled here ({problem}).")
-            return
-        # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
-        torch.compiler.reset()
-        self.fused = True
-        if compile:
+        """Chooses who computes a step, once the device is known."""
+        if self.compiles:
+            # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
+            torch.compiler.reset()
             # This mode records CUDA graphs; on a CPU it is the plain one.
             self._network = torch.compile(self.network, mode="reduce-overhead", dynamic=False)
+        elif self.compiles is None and self.trainer.strategy.root_device.type == "cpu":
+            try:
+                library(*self.sizes)
+                self.fused = self.dtype in (torch.float32, torch.float64)
+            except OSError as error:
+                rank_zero_warn(f"Trains by PyTorch's layers, which is slower: speed/step.cpp cannot be used ({error}).")
 
     def forward(self, images: Tensor, rows: Tensor | None = None, step: int = 0) -> Tensor:
         """The logits, [n, 10], of images, uint8 or float [n, 28, 28] or [n, 1, 28, 28], 0 to 255.
@@ -135,13 +135,17 @@ class MNISTClassifier(LightningModule):
     def network(self, images: Tensor, rows: Tensor, key1: Tensor, key2: Tensor) -> Tensor:
         """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
         rates = self.rates if self.training else (0.0, 0.0)
-        x = images.view(images.shape[0], 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
-        # In place to save memory (0.4 GB of 2.7 at batch size 2048); it is no faster.
-        x = self.conv2(F.relu(self.conv1(x), inplace=True))
-        if self.fused and self.training:
-            x = FusedPoolReLUDropout.apply(x, self.pool_size, self.rates[0], rows, key1)
+        size = self.sizes[-1]
+        if self.fused and images.dtype == torch.uint8:
+            weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
+            images = images.view(-1, IMAGE_SIZE, IMAGE_SIZE)
+            x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *weights))
         else:
-            x = dropout(pool_relu(x, self.pool_size), rates[0], rows, key1)
+            x = images.view(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
+            # ReLU comes after the pooling, where a quarter of the units is left: the result is the same.
+            x = F.relu(F.max_pool2d(self.conv2(F.relu(self.conv1(x))), size))
+            # In Keras's order: height, width, channel.
+            x = dropout(x.permute(0, 2, 3, 1).flatten(1), rates[0], rows, key1)
         x = dropout(F.relu(self.dense1(x)), rates[1], rows, key2)
         return self.dense2(x)
 
@@ -177,12 +181,13 @@ class MNISTClassifier(LightningModule):
         return batch.indices, batch.labels, digit, probability
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        kind = CompiledAdadelta if self.fused else torch.optim.Adadelta
         # On a GPU: all parameters in a few kernels, and a step count that the host need not wait for.
         on_gpu = self.device.type == "cuda"
         # What Lightning's Tuner finds, or a user sets, is in the hyperparameters; a subclass may have none of that name.
         options = {**self.adadelta, "lr": self.hparams.get("learning_rate", self.adadelta["lr"])}
-        return kind(self.parameters(), **options, foreach=on_gpu, capturable=on_gpu)
+        if self.fused:
+            return OnePassAdadelta(self.parameters(), library(*self.sizes), **options)
+        return torch.optim.Adadelta(self.parameters(), **options, foreach=on_gpu, capturable=on_gpu)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         # Lightning converts the model only after it has loaded the weights, which would round those of 64-true.

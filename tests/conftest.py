@@ -17,8 +17,7 @@ from mnist_lightning.sources.mnist_files import MD5
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait actively would slow the tests beside them
 PROJECT = Path(__file__).parent.parent
-SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[4, 8]", "--model.hidden=16"]
-QUICK = [*SMALL, "--model.compile=false"]  # compiling takes longer than these fits
+SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[8, 16]", "--model.hidden=16"]
 
 
 @pytest.fixture(autouse=True)

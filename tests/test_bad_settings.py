@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, QUICK, spawn
+from conftest import PROJECT, SMALL, spawn
 
-FIT = ["fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+FIT = ["fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
 RUN = "logs/1xcpu-b0480-s0/version_0"
 OLD = f"--ckpt_path={RUN}/checkpoints/epoch=00.ckpt"
 # Settings of `fit`, each of which the error names.

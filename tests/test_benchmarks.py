@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from conftest import PROJECT, QUICK
+from conftest import PROJECT, SMALL
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import compare
@@ -69,6 +69,6 @@ def test_a_callback_says_where_a_step_of_fit_goes(command, monkeypatch, capsys):
         monkeypatch.setattr(step_parts, name, steps)
     steps = ["--data.batch_size=128", "--trainer.limit_train_batches=17", "--trainer.max_epochs=1"]
     callback = ["--trainer.callbacks=step_parts.StepParts", "--trainer.accelerator=cpu"]
-    assert command("fit", *QUICK, *steps, *callback) == 0
+    assert command("fit", *SMALL, *steps, *callback) == 0
     (line,) = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
     assert len(line["Trainer, each pair"]) == 2 and 0 < line["convolutions"] < line["fit"]

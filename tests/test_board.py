@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import QUICK, noise, spawn
+from conftest import SMALL, noise, spawn
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,7 +25,7 @@ SESSION = "_hparams_/session_start_info"
 def run(tmp_path_factory) -> Path:
     """The folder of a finished run of two epochs."""
     folder = tmp_path_factory.mktemp("board")
-    done = spawn(folder, "fit", *QUICK, "--trainer.max_epochs=2", "--trainer.accelerator=cpu")
+    done = spawn(folder, "fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu")
     assert done.returncode == 0 and noise(done.stderr) == [], done.stderr
     (summary,) = folder.rglob("summary.json")
     return summary.parent
@@ -61,7 +61,7 @@ def session(events: EventAccumulator) -> dict[str, object]:
 def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
     row, summary = session(events), json.loads((run / "summary.json").read_text())
     named = {"setup": "1xcpu", "batch_size": 480, "seed": 0, "data": "sample", "precision": "32-true", "epochs": 2}
-    named |= {"channels": "[4, 8]", "hidden": 16, "dropout": "[0.25, 0.5]", "learning_rate": 1.0}
+    named |= {"channels": "[8, 16]", "hidden": 16, "dropout": "[0.25, 0.5]", "learning_rate": 1.0}
     assert row.items() >= (named | {"network": "MNISTClassifier", "accumulate_grad_batches": 1}).items()
     (rate,) = events.Scalars("summary/fp32_gflops")
     assert rate.value == pytest.approx(summary["calibration"]["after"]["fp32_gflops"])
@@ -72,7 +72,7 @@ def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
 def test_the_columns_of_hyperparameters_are_those_that_differ(run, command, tmp_path):
     """TensorBoard shows the first five of the settings and of the metrics, and hides the rest."""
     changed = ["--model.hidden=8", "--trainer.gradient_clip_val=1", "--trainer.max_epochs=1"]
-    assert command("fit", *QUICK, *changed, "--trainer.accelerator=cpu") == 0
+    assert command("fit", *SMALL, *changed, "--trainer.accelerator=cpu") == 0
     (other,) = tmp_path.rglob("summary.json")
     multiplexer = EventMultiplexer({"two": str(run), "one": str(other.parent)}).Reload()
     table, asked = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, ""))), RequestContext()

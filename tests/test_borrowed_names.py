@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from test_fit import QUICK_FIT, RUNS, scalars
+from test_fit import RUNS, SMALL_FIT, scalars
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import scalar
 
@@ -27,7 +27,7 @@ def fit(*callbacks: Callback, strategy="auto", epochs=1) -> Trainer:
 
 def test_lightnings_cli_asks_a_method_for_the_settings_of_a_checkpoint(command, capsys):
     """cli.py overrides `_parse_ckpt_path`, which would let a checkpoint's settings win over the user's."""
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1", "--model.rho=0.9") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--model.rho=0.9") == 0
     resume = ["--ckpt_path", RUNS / "version_0" / "checkpoints" / "last.ckpt", "--trainer.max_epochs=2"]
     assert command("fit", *resume, "--model.rho=0.5") == 2
     assert "model.rho is 0.5" in capsys.readouterr().err.splitlines()[-1]

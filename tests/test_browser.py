@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from conftest import QUICK
+from conftest import SMALL
 from processes import wait_for
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -22,7 +22,7 @@ OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,16
 @pytest.fixture
 def address(command, tmp_path) -> Iterator[str]:
     """Where TensorBoard shows a run of one epoch."""
-    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import QUICK
+from conftest import SMALL
 
 import mnist_lightning
 from mnist_lightning.measure.machine import describe_machine
@@ -41,7 +41,7 @@ def test_a_run_names_the_tree_of_its_code_which_a_page_of_documentation_does_not
 def test_another_program_is_noticed_while_a_run_trains(command, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        assert command("fit", *QUICK, "--trainer.max_epochs=2", "--trainer.accelerator=cpu") == 0
+        assert command("fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu") == 0
     finally:
         other.kill()
         other.wait()

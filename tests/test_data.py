@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from conftest import QUICK
+from conftest import SMALL
 from torchvision.datasets import MNIST
 
 from mnist_lightning.data import MNISTDataModule
@@ -73,7 +73,7 @@ raise SystemExit(commands.main(data=Other))
 @pytest.mark.slow
 def test_a_run_ends_where_one_pixel_of_one_process_is_another(tmp_path):
     (tmp_path / "other.py").write_text(OTHER_IMAGES)
-    fit = [sys.executable, "other.py", "fit", *QUICK, "--trainer.accelerator=cpu", "--trainer.devices=2"]
+    fit = [sys.executable, "other.py", "fit", *SMALL, "--trainer.accelerator=cpu", "--trainer.devices=2"]
     done = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2 and "error: data.data_dir" in done.stderr.splitlines()[-1], done.stderr
     assert not list(tmp_path.rglob("config.yaml"))

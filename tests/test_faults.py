@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, QUICK, SMALL
+from conftest import PROJECT, SMALL
 from processes import Started, wait_for
 from test_fit import AT_THE_END, results, same_weights, scalars, weights
 
@@ -76,7 +76,7 @@ def test_last_ckpt_is_whole_wherever_a_save_is_cut_off(tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)])
 def test_a_signal_keeps_the_epoch_and_says_how_to_go_on(tmp_path, start, sent, code):
-    started = start(tmp_path, "fit", *LONG, *QUICK).until_it_trains(epochs=2)
+    started = start(tmp_path, "fit", *LONG, *SMALL).until_it_trains(epochs=2)
     os.kill(started.process.pid, signal.Signals[sent])
     ended, said = started.end(within=60)
     assert ended == code and how_to_go_on(said) and "Traceback" not in said
@@ -96,7 +96,7 @@ def test_a_signal_before_the_first_epoch_leaves_nothing(tmp_path, start):
 
 @pytest.mark.slow
 def test_an_error_that_both_processes_have_is_told_once(tmp_path, start):
-    code, said = start(tmp_path, "fit", *TWO, *QUICK, "--data.batch_size=481").end(within=100)
+    code, said = start(tmp_path, "fit", *TWO, *SMALL, "--data.batch_size=481").end(within=100)
     assert code == 2 and said.count("error: ") == 1 and "data.batch_size" in said.splitlines()[-1]
     assert not (tmp_path / "logs").exists()
 
@@ -124,7 +124,7 @@ def test_a_signal_ends_both_processes(tmp_path, start, sent, to):
 def test_a_second_ctrl_c_ends_a_run_whose_words_nobody_reads(tmp_path):
     _, write = os.pipe()
     os.write(write, bytes(fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)))
-    fit = [sys.executable, "-m", "mnist_lightning", "fit", *LONG, *QUICK]
+    fit = [sys.executable, "-m", "mnist_lightning", "fit", *LONG, *SMALL]
     process = subprocess.Popen(fit, cwd=tmp_path, stdout=write, stderr=write)
     wait_for(lambda: "pipe_write" in Path(f"/proc/{process.pid}/wchan").read_text(), 100)
     for seconds in (1, 5):
@@ -200,7 +200,7 @@ def test_ten_starts_together_make_ten_runs(tmp_path, start, mnist_dir):
     unpacked = "*ubyte" if list(mnist_dir.glob("MNIST/raw/*.gz")) else ""
     shutil.copytree(mnist_dir / "MNIST", tmp_path / "data" / "MNIST", ignore=shutil.ignore_patterns(unpacked))
     limits = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.max_epochs=1"]
-    fit = ["fit", *LONG, *QUICK, "--data.source=mnist", *limits]
+    fit = ["fit", *LONG, *SMALL, "--data.source=mnist", *limits]
     started = [start(tmp_path, *fit) for _ in range(10)]
     assert [each.end(within=300)[0] for each in started] == [0] * 10
     runs = sorted(run(tmp_path).parent.glob("version_*"))

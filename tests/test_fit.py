@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, QUICK, SMALL
+from conftest import PROJECT, SMALL
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 RESULTS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy"}
@@ -15,7 +15,6 @@ TIMES = {"seconds/train_epoch", "seconds/val_epoch", "seconds/epoch", "images_pe
 BY_EPOCH = RESULTS | TIMES | {"at a glance/test accuracy", "at a glance/test loss"}
 AT_THE_END = {"seconds/fit", "seconds/warm_up", "summary/fp32_gflops"}
 RUNS = Path("logs/1xcpu-b0480-s0")
-QUICK_FIT = ["fit", "--trainer.accelerator=cpu", *QUICK]
 SMALL_FIT = ["fit", "--trainer.accelerator=cpu", *SMALL]
 
 
@@ -82,7 +81,7 @@ def test_fit_leaves_a_whole_run(command, capsys):
 
 
 def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, capsys):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=2") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=2") == 0
     run = RUNS / "version_0"
     last = run / "checkpoints" / "last.ckpt"
     _, loss = scalars(run)["val/loss"][-1]
@@ -113,7 +112,7 @@ def test_test_and_validate_log_into_the_run_and_predict_writes_a_csv(command, ca
 
 
 def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnist_dir, capsys):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
     run = RUNS / "version_0"
     last = run / "checkpoints" / "last.ckpt"
     summary, config = (run / "summary.json").read_bytes(), (run / "config.yaml").read_bytes()
@@ -131,14 +130,14 @@ def test_other_images_than_the_checkpoints_are_said_and_not_logged(command, mnis
 
 @pytest.mark.parametrize(("batches", "said"), [(0, "—"), (1, "(of 480 of the 1000 test images)")])
 def test_an_accuracy_over_a_part_of_the_images_or_none_says_so(command, capsys, batches, said):
-    assert command(*QUICK_FIT, f"--trainer.limit_val_batches={batches}", "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, f"--trainer.limit_val_batches={batches}", "--trainer.max_epochs=1") == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "Test accuracy" in line)
     assert line.endswith(f" {said}")
 
 
 def test_configs_and_options_do_what_they_say(command):
     config = PROJECT / "configs" / "1xcpu.yaml"
-    assert command("fit", "--config", config, *QUICK, "--trainer.max_epochs=1", "--seed_everything=3") == 0
+    assert command("fit", "--config", config, *SMALL, "--trainer.max_epochs=1", "--seed_everything=3") == 0
     assert (RUNS.with_name("1xcpu-b0480-s3") / "version_0" / "summary.json").exists()
     saved = RUNS.with_name("1xcpu-b0480-s3") / "version_0" / "config.yaml"
     assert command("fit", "--config", saved, "--data.batch_size=512", "--seed_everything=4") == 0
@@ -149,6 +148,6 @@ def test_configs_and_options_do_what_they_say(command):
 
 @pytest.mark.parametrize("given", ["--trainer.fast_dev_run=true", "--trainer.logger=false"])
 def test_a_fit_that_is_to_leave_nothing_leaves_nothing(command, capsys, given):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1", given) == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", given) == 0
     assert ("Test accuracy" in capsys.readouterr().out) == ("logger" in given)
     assert [path for path in Path().rglob("*") if path.is_file()] == []

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK
+from conftest import SMALL
 
 WITHIN = 120  # seconds
-TINY = [*QUICK, "--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]
+TINY = [*SMALL, "--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]
 
 
 def table(text: str) -> dict[str, str]:

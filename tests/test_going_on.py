@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_fit import QUICK_FIT, RUNS, SMALL_FIT, results, same_weights, scalars, weights
+from test_fit import RUNS, SMALL_FIT, results, same_weights, scalars, weights
 
 from mnist_lightning.run_files import lock_of
 from mnist_lightning.runs.record import RunRecord
@@ -54,7 +54,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
     """A run that dies in its second epoch has written points that its resumption writes again."""
     from mnist_lightning.model import MNISTClassifier
 
-    assert command(*QUICK_FIT, "--trainer.max_epochs=3") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=3") == 0
     whole, killed = RUNS / "version_0", RUNS / "version_1"
     assert command("fit", "--config", whole / "config.yaml", "--trainer.max_epochs=1") == 0
     assert (killed / "summary.json").exists()
@@ -79,7 +79,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
 
 
 def test_a_moved_run_goes_on_and_last_is_the_newest(command):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
     moved = (RUNS / "version_0").rename("moved")
     last = moved / "checkpoints" / "last.ckpt"
     for folder in (moved, moved.absolute()):
@@ -96,13 +96,13 @@ def test_a_rerun_sees_what_the_run_saw(command, monkeypatch):
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    assert command(*QUICK_FIT, "--data.source=auto", "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, "--data.source=auto", "--trainer.max_epochs=1") == 0
     config = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
     assert config["data"]["source"] == "sample"
 
 
 def test_a_checkpoint_without_its_folder_begins_a_run_of_its_own(command):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1", "--seed_everything=7") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1", "--seed_everything=7") == 0
     alone = Path(
         shutil.copy(RUNS.with_name("1xcpu-b0480-s7") / "version_0" / "checkpoints" / "last.ckpt", "alone.ckpt")
     )
@@ -120,7 +120,7 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys, monkeypatch)
     last = run / "checkpoints" / "last.ckpt"
     with monkeypatch.context() as patch:
         patch.setattr(RunRecord, "on_validation_end", lambda self, trainer, *_: trainer.current_epoch and full())
-        assert command(*QUICK_FIT, *logger, "--trainer.max_epochs=2") == 1
+        assert command(*SMALL_FIT, *logger, "--trainer.max_epochs=2") == 1
     go_on = f"fit --ckpt_path {last} --trainer.logger=TensorBoardLogger"
     assert capsys.readouterr().err.strip().endswith(go_on)
     written = (run / "metrics.csv").read_bytes()
@@ -169,7 +169,7 @@ commands.main()
 
 @pytest.mark.slow
 def test_a_kill_right_after_a_checkpoint_loses_no_point(command, tmp_path):
-    fit = [*QUICK_FIT, "--trainer.max_epochs=3"]
+    fit = [*SMALL_FIT, "--trainer.max_epochs=3"]
     assert command(*fit) == 0
     (tmp_path / "dying.py").write_text(DYING)
     assert subprocess.run([sys.executable, "dying.py", *fit], timeout=100, check=False).returncode == 9
@@ -181,7 +181,7 @@ def test_a_kill_right_after_a_checkpoint_loses_no_point(command, tmp_path):
 
 
 def test_a_flipped_byte_in_a_checkpoint_is_refused(command, capsys):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
     file = RUNS / "version_0" / "checkpoints" / "epoch=00.ckpt"
     whole, tensors = file.read_bytes(), weights(RUNS / "version_0")
     kept = {path: path.read_bytes() for path in RUNS.rglob("*") if path.is_file() and path.suffix != ".ckpt"}

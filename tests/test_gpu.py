@@ -5,7 +5,7 @@ from time import perf_counter
 
 import pytest
 import torch
-from conftest import QUICK, spawn
+from conftest import SMALL, spawn
 from lightning.pytorch import Callback, Trainer
 from test_fit import weights
 
@@ -13,7 +13,7 @@ from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.measure.clock import now
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-DOUBLE = ["fit", *QUICK, "--trainer.max_epochs=1", "--trainer.precision=64-true"]
+DOUBLE = ["fit", *SMALL, "--trainer.max_epochs=1", "--trainer.precision=64-true"]
 
 
 def test_a_gpu_trains_the_weights_of_a_processor(command, tmp_path):

@@ -186,7 +186,7 @@ def test_the_example_with_other_images_fits_goes_on_tests_reports_and_is_rerun(c
             PROGRAM[:] = program
         return capsys.readouterr().out
 
-    network = ["--model.channels=[4, 8]", "--model.hidden=16", "--model.compile=false", "--data.batch_size=120"]
+    network = ["--model.channels=[8, 16]", "--model.hidden=16", "--data.batch_size=120"]
     assert "FashionMNIST" in run("fit", *network, "--trainer.max_epochs=1", "--trainer.accelerator=cpu")
     first, again = (Path(f"logs/1xcpu-b0120-s0/version_{n}") for n in (0, 1))
     assert (summary_in(first)["data"], summary_in(first)["train_images"]) == ("FashionMNIST", 600)
@@ -221,7 +221,7 @@ from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 
 if __name__ == "__main__":
     epochs, last = int(sys.argv[1]), sys.argv[2] if sys.argv[2:] else None
-    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False)
+    network = MNISTClassifier(channels=(8, 16), hidden=16)
     trainer = Trainer(max_epochs=epochs, accelerator="cpu", devices=2, callbacks=experiment.callbacks())
     trainer.fit(network, MNISTDataModule(source="sample", batch_size=480), ckpt_path=last)
     trainer.test(network, datamodule=trainer.datamodule, verbose=False)

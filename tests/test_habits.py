@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, QUICK, spawn
+from conftest import PROJECT, SMALL, spawn
 from test_fit import same_weights, weights
 from test_python import ONE, RUNS, make_trainer, small
 
@@ -20,7 +20,7 @@ from mnist_lightning.data import Digits
 from mnist_lightning.run_files import PROGRAM
 
 OWN = PROJECT / "docs" / "own_network.py"
-FIT = ["fit", *QUICK, "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.limit_train_batches=1"]
+FIT = ["fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.limit_train_batches=1"]
 
 
 def test_lightnings_own_callbacks_and_profilers_work(command, capsys, caplog):
@@ -96,7 +96,7 @@ def test_another_network_has_its_clock_its_record_its_study_and_its_report(comma
     assert (summary["network"], summary["parameters"]) == ("Perceptron", 64 * 785 + 10 * 65)
     assert summary["command"].startswith(f"python {OWN} fit --config ")
     # A run of the paper's network beside it is another column.
-    assert command("fit", *QUICK, *ONE) == 0
+    assert command("fit", *SMALL, *ONE) == 0
     assert "of 2 runs" in run("report")
     header = Path("report/report.md").read_text().split("| batch size |")[1].splitlines()[0]
     header = re.sub(r", machine \d", "", header)  # other programs may have slowed one of the two calibrations

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import pytest
 import torch
-from test_fit import QUICK_FIT, RUNS
+from test_fit import RUNS, SMALL_FIT
 
 from mnist_lightning.measure import calibration
 from mnist_lightning.measure.disturbance import disturbances, rate
@@ -28,7 +28,7 @@ def test_a_rate_is_that_of_the_product_and_of_the_copy(monkeypatch):
 
 
 def test_a_fit_tells_its_machine(command):
-    assert command(*QUICK_FIT, "--trainer.max_epochs=1") == 0
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
     summary = json.loads((RUNS / "version_0" / "summary.json").read_text())
     machine = summary["machine"]
     assert machine["threads"] == torch.get_num_threads() and machine["precision"] == "32-true"

@@ -97,7 +97,7 @@ def test_three_steps_of_adadelta_follow_the_published_rule(chosen, fused):
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_training_step_is_that_of_the_global_batch(fused):
     """The second of three devices, with two of a last batch's five images: masks, loss and its scale."""
-    model = MNISTClassifier(seed=9, channels=(4, 6), hidden=12, dropout=(0.25, 0.5)).double().train()
+    model = MNISTClassifier(seed=9, channels=(8, 16), hidden=12, dropout=(0.25, 0.5)).double().train()
     model.trainer, model.fused = SimpleNamespace(world_size=3, current_epoch=4), fused
     images, labels = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8), torch.tensor([3, 8])
     rows = torch.tensor([1, 4])
@@ -107,7 +107,7 @@ def test_a_training_step_is_that_of_the_global_batch(fused):
     x = torch.relu(F.conv2d(images[:, None].double() / 255, w["conv1.weight"], w["conv1.bias"]))
     x = F.max_pool2d(torch.relu(F.conv2d(x, w["conv2.weight"], w["conv2.bias"])), 2)
     x = x.permute(0, 2, 3, 1).reshape(2, -1)
-    x = x * keep_mask(torch.arange(5), 864, 0.25, keys[0])[rows] / 0.75
+    x = x * keep_mask(torch.arange(5), 2304, 0.25, keys[0])[rows] / 0.75
     x = torch.relu(x @ w["dense1.weight"].T + w["dense1.bias"])
     x = x * keep_mask(torch.arange(5), 12, 0.5, keys[1])[rows] / 0.5
     probabilities = (x @ w["dense2.weight"].T + w["dense2.bias"]).softmax(1)

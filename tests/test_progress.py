@@ -5,9 +5,9 @@ import sys
 import termios
 import threading
 
-from conftest import QUICK
+from conftest import SMALL
 
-FIT = ["fit", *QUICK, "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
+FIT = ["fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 
 
 def test_a_terminal_gets_a_bar(command, monkeypatch, capsys):

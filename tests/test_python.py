@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, QUICK, SMALL
+from conftest import PROJECT, SMALL
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
@@ -29,8 +29,8 @@ ONE = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
 
 
 def small(**model: object) -> tuple[MNISTClassifier, MNISTDataModule]:
-    """As the command line makes them of QUICK."""
-    network = MNISTClassifier(**{"channels": (4, 8), "hidden": 16, "compile": False, **model})
+    """As the command line makes them of SMALL."""
+    network = MNISTClassifier(**{"channels": (8, 16), "hidden": 16, **model})
     return network, MNISTDataModule(source="sample", batch_size=480)
 
 
@@ -54,7 +54,7 @@ def files() -> dict[Path, int]:
 def test_the_readmes_lines_make_the_run_that_fit_makes(command, capsys):
     assert command("fit", *SMALL, *ONE) == 0
     (lines,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
-    lines = lines.replace("MNISTClassifier()", "MNISTClassifier(channels=(4, 8), hidden=16)")
+    lines = lines.replace("MNISTClassifier()", "MNISTClassifier(channels=(8, 16), hidden=16)")
     lines = lines.replace("MNISTDataModule()", "MNISTDataModule(source='sample', batch_size=480)")
     Path("lines.py").write_text(lines)
     runpy.run_path("lines.py")
@@ -162,7 +162,7 @@ def test_a_fit_that_fails_in_its_first_epoch_leaves_nothing(command):
 
 @pytest.mark.slow
 def test_a_closed_stderr_does_not_break_a_fit(tmp_path):
-    words = [sys.executable, "-m", "mnist_lightning", "fit", *QUICK, *ONE, "--trainer.limit_train_batches=1"]
+    words = [sys.executable, "-m", "mnist_lightning", "fit", *SMALL, *ONE, "--trainer.limit_train_batches=1"]
     shell = ["bash", "-c", '"$@" 2>&-', "bash", *words]
     done = subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode == 0 and "Test accuracy" in done.stdout
@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_at_the_start_is_told_with_a_path(command, tmp_path,
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=False).returncode:
         pytest.skip("needs the right to mount a file system")
     try:
-        assert command("fit", *QUICK, *ONE, f"--trainer.logger.init_args.save_dir={disk}/logs") == 1
+        assert command("fit", *SMALL, *ONE, f"--trainer.logger.init_args.save_dir={disk}/logs") == 1
         said = capfd.readouterr().err
         assert "Traceback" not in said and os.strerror(errno.ENOSPC) in said and f"{disk}/logs" in said
         assert os.listdir(disk) == []

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import torch
-from conftest import PROJECT, QUICK
+from conftest import PROJECT, SMALL
 
 from mnist_lightning.sources.sample import read_sample
 
@@ -44,7 +44,7 @@ def test_the_commands_and_the_code_of_the_readme_work_on_a_small_network(command
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
     run = "logs/1xcpu-b0480-s0/version_0"
     added = {
-        "fit": [*QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"],
+        "fit": [*SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"],
         "test": ["--data.source=sample", "--trainer.accelerator=cpu"],
         "study": ["--dry_run=true"],
     }
@@ -58,7 +58,7 @@ def test_the_commands_and_the_code_of_the_readme_work_on_a_small_network(command
 
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     small = {"max_epochs=1": 'max_epochs=1, accelerator="cpu"', "Module()": 'Module(source="sample", batch_size=480)'}
-    small["Classifier()"] = "Classifier(channels=(4, 8), hidden=16, compile=False)"
+    small["Classifier()"] = "Classifier(channels=(8, 16), hidden=16)"
     for there, here in small.items():
         assert code.count(there) == 1
         code = code.replace(there, here)

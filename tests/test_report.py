@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK
+from conftest import SMALL
 from handmade_runs import make_run
 
 from mnist_lightning import commands, paper
@@ -215,7 +215,7 @@ def test_what_cannot_be_reported_is_named(tmp_path, monkeypatch, capsys, argumen
 def test_a_fit_has_all_that_the_report_reads(command, tmp_path, monkeypatch):
     # However busy the machine of the tests is.
     monkeypatch.setattr(columns_of_the_report, "disturbances", lambda summary: [])
-    assert command("fit", *QUICK, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
+    assert command("fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu") == 0
     assert report(monkeypatch, "--logs", "[logs]") == 0
     text = (tmp_path / "report/report.md").read_text()
     assert "other images than MNIST" in text and "## Table I. Seconds of 1 epoch\n" in text
@@ -226,4 +226,4 @@ def test_a_fit_has_all_that_the_report_reads(command, tmp_path, monkeypatch):
     rates = [moment["fp32_gflops"] for moment in summary["calibration"].values()]
     assert min(rates) > 0 and f"({sum(rates) / 2:.1f} GFLOP/s in fp32)" in text
     # Matplotlib leaves each text in a comment beside its outline.
-    assert "<!-- 26x26x4 -->" in (tmp_path / "report/figure-1-architecture.svg").read_text()
+    assert "<!-- 26x26x8 -->" in (tmp_path / "report/figure-1-architecture.svg").read_text()

@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT, spawn
-from test_fit import QUICK_FIT, RUNS, results, same_weights, weights
+from test_fit import RUNS, SMALL_FIT, results, same_weights, weights
 
 from mnist_lightning.runs.config import FREE, flat
 
 RUN = RUNS / "version_0"
 LAST = RUN / "checkpoints" / "last.ckpt"
-BASE = [*QUICK_FIT, "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.max_epochs=1"]
+BASE = [*SMALL_FIT, "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.max_epochs=1"]
 BASE += ["--trainer.gradient_clip_val=0.5"]
 # Another valid value, where it does not follow from the one that the run has.
 OTHERS = {
@@ -29,6 +29,7 @@ OTHERS = {
     "trainer.deterministic": "true",
     "trainer.benchmark": "true",
     "trainer.plugins": "AsyncCheckpointIO",
+    "model.compile": "false",
     "data.source": "mnist",
     "network": "Perceptron",
     "data_module": "Negatives",

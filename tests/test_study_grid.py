@@ -80,7 +80,7 @@ def test_a_finished_cell_of_other_settings_stops_the_study(command, monkeypatch,
     config.write_text(
         f"trainer: {{accelerator: cpu, precision: 32, callbacks: {timer}}}\nmodel: {{learning_rate: 1e-1}}"
     )
-    shared = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
+    shared = {"data.source": "sample", "model.channels": [8, 16], "model.hidden": 16, "trainer.max_epochs": 1}
     shared["model.compile"] = False
     arguments = ["--name=x", f"--setups=[{config}]", "--batch_sizes=[480]", "--retry=0"]
     assert run(monkeypatch, *arguments, f"--fit={json.dumps(shared)}") == 0

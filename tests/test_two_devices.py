@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, QUICK, SMALL, noise, spawn
+from conftest import PROJECT, SMALL, noise, spawn
 from test_fit import results, same_weights, scalars, weights
 
 # 4,000 images in batches of 192: 21 steps, the last one of 160 images, 80 a device.
-DOUBLE = [*QUICK, "--data.batch_size=192", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
+DOUBLE = [*SMALL, "--data.batch_size=192", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
 TWO = ["--config", PROJECT / "configs" / "2xcpu.yaml"]
 CPU = "--trainer.accelerator=cpu"
 
@@ -72,7 +72,7 @@ from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 if __name__ == "__main__":
     settings = experiment.trainer_settings(max_epochs=1, accelerator="cpu", devices=2, precision="64-true")
     trainer = Trainer(**settings, callbacks=experiment.callbacks())
-    network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False)
+    network = MNISTClassifier(channels=(8, 16), hidden=16)
     trainer.fit(network, MNISTDataModule(source="sample", batch_size=192))
 """
 

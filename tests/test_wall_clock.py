@@ -36,7 +36,7 @@ def fit(tmp_path, monkeypatch):
         settings = experiment.trainer_settings(max_epochs=epochs, **{"accelerator": "cpu", **settings})
         trainer = Trainer(**settings, callbacks=[time, *experiment.callbacks()])
         trainer.ckpt_path = ckpt_path
-        network = MNISTClassifier(channels=(4, 8), hidden=16, compile=False)
+        network = MNISTClassifier(channels=(8, 16), hidden=16)
         trainer.fit(network, MNISTDataModule(source="sample", batch_size=480))
         return next(each for each in trainer.callbacks if isinstance(each, WallClock))
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from conftest import QUICK, spawn
+from conftest import SMALL, spawn
 from lightning.pytorch import Callback, Trainer
 
 from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.model import MNISTClassifier
-from mnist_lightning.speed.adadelta import CompiledAdadelta
+from mnist_lightning.speed.adadelta import OnePassAdadelta
 from mnist_lightning.speed.warm_up import WarmUp
 
 LAST = {"training": 160, "validation": 40}  # images in the last batch of the 4,000 or 1,000; all others have 480
@@ -41,7 +41,7 @@ def fit(*callbacks: Callback, validated_every=1, **options) -> Trainer:
     shows = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     how = {"check_val_every_n_epoch": validated_every, "limit_train_batches": 2, "num_sanity_val_steps": 0}
     trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=list(callbacks), **how, **shows)
-    model = MNISTClassifier(channels=(4, 8), hidden=16, **options)
+    model = MNISTClassifier(channels=(8, 16), hidden=16, **options)
     trainer.fit(model, MNISTDataModule(source="sample", batch_size=480))
     return trainer
 
@@ -59,7 +59,7 @@ def test_a_fresh_optimiser_is_fresh_after_the_warm_up():
     after = Seen()
     trainer = fit(WarmUp(), after)
     assert not any(value.any() for value in after.numbers[-25:-1])  # three averages for each of eight parameters
-    assert isinstance(trainer.optimizers[0], CompiledAdadelta)
+    assert isinstance(trainer.optimizers[0], OnePassAdadelta)
     assert {float(state["step"]) for state in trainer.optimizers[0].state.values()} == {2.0}
 
 
@@ -88,7 +88,7 @@ def test_both_sizes_of_a_batch_are_warmed_up_also_of_a_later_validation(monkeypa
 def test_processes_with_other_shares_of_the_last_batch_warm_up_together(tmp_path):
     """The last batch of 136 images has 46, 45 and 45 for three processes, and every other batch 46 for each."""
     three = ["--trainer.devices=3", "--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--data.batch_size=138"]
-    done = spawn(tmp_path, "fit", *QUICK, *three)
+    done = spawn(tmp_path, "fit", *SMALL, *three)
     assert done.returncode == 0, done.stderr
     (summary,) = tmp_path.rglob("summary.json")
     assert json.loads(summary.read_text())["metrics"]["seconds/warm_up"] > 0

@@ -37,7 +37,7 @@ def test_the_wheel_fits_studies_and_reports(tmp_path):
     # The configs come with it, under their names.
     assert "--config 1xcpu.yaml" not in (commands := run(*program, "study", "--config", "paper.yaml", "--dry_run=true"))
     assert len(commands.splitlines()) == 63 and f"--config {site}/mnist_lightning/configs/2xgpu.yaml" in commands
-    fit = {"data.source": "sample", "model.channels": [4, 8], "model.hidden": 16, "trainer.max_epochs": 1}
+    fit = {"data.source": "sample", "model.channels": [8, 16], "model.hidden": 16, "trainer.max_epochs": 1}
     study = ["--name=x", "--setups=[1xcpu.yaml]", "--batch_sizes=[480]", f"--fit={json.dumps(fit)}"]
     assert "[1/1]" in run(*program, "study", *study)
     assert "of 1 run\n" in run(*program, "report", "--logs", "logs/x")

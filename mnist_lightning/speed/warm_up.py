@@ -41,7 +41,7 @@ class WarmUp(Callback):
             for parameter, state in optimizer.state.items()
         }
 
-        with telling("compiling the training step, which takes some ten seconds once on a machine"):
+        with telling("warming up the training step"):
             for batch in _each_size(trainer.train_dataloader):
                 batch = strategy.batch_to_device(batch, module.device)
                 for _ in range(steps):

@@ -39,7 +39,7 @@ class Board(Callback):
             if isinstance(module, MNISTClassifier):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)  # of torch, against its own tracer
-                    writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1])
+                    writer.add_graph(Layers(module), data_module(trainer).test_digits.images[:1].float())
             told = {**self.record.record["machine"], **self.record.record["calibration"]["before"]}
             rows = [f"| {name} | {value} |" for name, value in told.items()]
             writer.add_text("machine", "\n".join(["| | |", "| --- | --- |", *rows]))
