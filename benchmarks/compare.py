@@ -23,7 +23,7 @@ def main() -> int:
     """Measures, prints the tables and writes them. Refuses a machine that has other work, and code without a commit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, help="Training images of an epoch of each run, instead of programs.py's.")
+    parser.add_argument("--images", type=int, default=60000, help="Training images of an epoch.")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=list(BATCH_SIZES))
     parser.add_argument("--data_dir", type=Path, default=Path("data"))
     parser.add_argument("--keras_python", type=Path, default=HERE / ".keras" / "bin" / "python")
@@ -80,17 +80,16 @@ def describe(load: float) -> dict[str, str | int | float]:
 
 def measure(program: Program, batch_size: int, options: argparse.Namespace) -> dict[str, Any]:
     """The line of one run of one program: batch size, seconds, images per second, windows."""
-    images = options.images or program.images
     if program.file == "fit":
-        return fit(batch_size, images, program, options)
-    python = options.keras_python if program.backend else sys.executable
-    settings = [f"--batch_size={batch_size}", f"--images={images}", f"--data_dir={options.data_dir}"]
+        return fit(batch_size, program, options)
+    python = options.keras_python if program.file == "keras_paper.py" else sys.executable
+    settings = [f"--batch_size={batch_size}", f"--images={options.images}", f"--data_dir={options.data_dir}"]
     # The programs whose precision is no choice have no such option.
     choice = [f"--precision={program.precision}"] if program.has_precisions else []
-    return run([python, HERE / program.file, *settings, *choice], KERAS_BACKEND=program.backend)
+    return run([python, HERE / program.file, *settings, *choice], KERAS_BACKEND="tensorflow")
 
 
-def fit(batch_size: int, images: int, program: Program, options: argparse.Namespace) -> dict[str, Any]:
+def fit(batch_size: int, program: Program, options: argparse.Namespace) -> dict[str, Any]:
     """`fit` itself; a callback times its steps as the other programs time theirs."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -99,9 +98,8 @@ def fit(batch_size: int, images: int, program: Program, options: argparse.Namesp
             f"--data.data_dir={options.data_dir}",
             "--data.source=mnist",
             "--trainer.accelerator=cpu",
-            f"--trainer.devices={program.devices}",
             "--trainer.max_epochs=1000",  # the callback ends it
-            f"--trainer.limit_train_batches={max(1, images // batch_size)}",
+            f"--trainer.limit_train_batches={max(1, options.images // batch_size)}",
             "--trainer.limit_val_batches=0",  # as the others, which do not validate
             f"--trainer.logger.save_dir={folder}",
             f"--trainer.precision={'bf16-mixed' if program.precision == 'bf16' else '32-true'}",

@@ -1,4 +1,4 @@
-"""The paper's program on today's Keras; `fit` as it is, validation aside. KERAS_BACKEND chooses what computes."""
+"""The paper's program on today's Keras; `fit` as it is, validation aside."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""Our model, data and optimiser in a loop without Lightning's Trainer: what the Trainer costs is the rest."""
+"""Our model and data in a loop without Lightning's Trainer, by PyTorch's layers and Adadelta."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Draws what a training step leaves out (docs/zeros.png): the numbers that are zero after an epoch of real steps.
+"""Draws what a training step leaves out (docs/zeros.png): what is zero in a batch of MNIST, after training.
 
 python benchmarks/zeros.py LAST.CKPT docs/zeros.png
 """

@@ -10,7 +10,6 @@ from io import TextIOWrapper
 from mnist_lightning.durability import signals
 from mnist_lightning.errors import tell
 from mnist_lightning.run_files import PROGRAM, command, shipped
-from mnist_lightning.speed.allocator import keep_freed_memory
 from mnist_lightning.waiting import telling
 
 OF_THE_TRAINER = {
@@ -69,7 +68,9 @@ def main(model: type | None = None, data: type | None = None) -> int:
             sys.argv[place] = f"{option}{given}{shipped(path)}"
     # A thread that writes tells the main thread what the system refuses, and that one tells it in one line.
     threading.excepthook = lambda it: None if issubclass(it.exc_type, OSError) else threading.__excepthook__(it)
-    keep_freed_memory()
+    # Tensors then start and end on pages. Otherwise glibc before 2.38 cannot take a freed block for one of the same size,
+    # and a process at batch size 2048 grows by half.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # torch would print a page of C++ frames for each connection that ends, which the heartbeat tells in a sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signals.begin()

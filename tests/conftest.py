@@ -36,7 +36,7 @@ def own_process() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def short_calibrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fits of tests need no exact rate of the machine."""
-    monkeypatch.setattr(calibration, "REPEATS", 1)
+    monkeypatch.setattr(calibration, "REPEATS", 4)
     monkeypatch.setattr(calibration, "COPIED", 1 << 20)
 
 

@@ -18,13 +18,13 @@ RESULTS = PROJECT / "results" / "amd-epyc-family-25-model-17-2-cores"
 
 def test_the_committed_page_is_made_from_the_committed_measurements():
     measured = [json.loads(line) for line in (RESULTS / "benchmarks.jsonl").read_text().splitlines()]
-    assert sum("program" in line for line in measured) == 3 * len(BATCH_SIZES) * len(PROGRAMS)
+    assert sum(line.get("program") in PROGRAMS for line in measured) == 3 * len(BATCH_SIZES) * len(PROGRAMS)
     assert page.page(measured) == (RESULTS / "benchmarks.md").read_text()
 
 
 def test_a_page_has_medians_ranges_and_ratios_of_the_same_round_and_marks_a_speed_in_steps():
     """Two rounds at one batch size: ours at 300 and 100, Keras at 100 and 50, the others at 1."""
-    rates = dict.fromkeys(PROGRAMS, (1.0, 1.0)) | {OURS: (300.0, 100.0), KERAS[0]: (100.0, 50.0)}
+    rates = dict.fromkeys(PROGRAMS, (1.0, 1.0)) | {OURS: (300.0, 100.0), KERAS: (100.0, 50.0)}
     lines = [json.loads((RESULTS / "benchmarks.jsonl").read_text().splitlines()[0])]
     lines += [{"round": 1, "limit": precision, "gflops": 200.0} for precision in ("fp32", "bf16")]
     for name, pair in rates.items():
@@ -33,9 +33,11 @@ def test_a_page_has_medians_ranges_and_ratios_of_the_same_round_and_marks_a_spee
             found = {"batch_size": 32, "images_per_second": rate, "windows": windows}
             lines.append({"round": number, "program": name, **found})
     text = page.page(lines)
-    assert f"| {OURS} | 200 (100–300) !1 |" in text and f"| {KERAS[0]} | 75 (50–100) |" in text
-    assert f"| {OURS} / {KERAS[0]} | 2.50 (2.00–3.00) |" in text
-    assert "comes to 7% of the machine's rate in fp32" in text  # 200 images of 71.6 MFLOP in 200 GFLOP/s
+    assert f"| {OURS} | 200 (100–300) !1 |" in text and f"| {KERAS} | 75 (50–100) |" in text
+    assert f"| {OURS} / {KERAS} | 2.50 (2.00–3.00) |" in text
+    assert (
+        "`fit` trains 0.07 times as many images as the machine's rate in fp32" in text
+    )  # 200 images of 71.6 MFLOP in 200 GFLOP/s
 
 
 def test_a_clock_gives_the_whole_and_each_window():

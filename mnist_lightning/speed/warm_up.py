@@ -26,11 +26,12 @@ class WarmUp(Callback):
     def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
         # trainer.deterministic would fill every new tensor, but no tensor here is read before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        keep_freed_memory()  # for Python programs; the commands call it before they import torch
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         if not hasattr(module, "train_metrics"):
             return  # another module's steps may log, which they can do in a loop only
+        if not module.fused:
+            keep_freed_memory()
         strategy, (optimizer,) = trainer.strategy, trainer.optimizers
         begin = now(strategy.root_device)
         # DDP wants eleven steps before its communication is recorded in a CUDA graph.

@@ -4,9 +4,8 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -17,6 +16,9 @@ from mnist_lightning.data import data_module
 from mnist_lightning.errors import SettingError
 from mnist_lightning.run_files import write_whole
 from mnist_lightning.views.pictures import mosaic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 400  # pictures on the sheet: more would take minutes to draw
 HEADER = b",prediction,probability"  # how the first line of a file of predictions ends
@@ -62,6 +64,8 @@ class PredictionWriter(BasePredictionWriter):
         if not trainer.is_global_zero:
             return
         own = data_module(trainer).own
+        import pandas as pd  # late, since no other command needs it
+
         table = pd.DataFrame(sorted(rows), columns=["index", "label", "prediction", "probability"])
         if own is not None:
             table["file"] = [own.names[index] for index in table["index"]]
@@ -77,7 +81,7 @@ class PredictionWriter(BasePredictionWriter):
             print(f"sheet        {self.path.with_suffix('.png')}", flush=True)
 
 
-def sheet(images: Tensor, table: pd.DataFrame) -> Figure:
+def sheet(images: Tensor, table: "pd.DataFrame") -> Figure:
     """Shows pictures, uint8 [n, 28, 28], in rows, each under its `file`, `prediction` and `probability` in the table."""
     names = [name if len(name) <= 18 else f"{name[:17]}…" for name in table.file]
     told = zip(names, table.prediction, table.probability, strict=True)
