@@ -85,6 +85,7 @@ class MNISTClassifier(LightningModule):
 
         self.conv1 = nn.Conv2d(1, channels[0], kernel_size)
         self.conv2 = nn.Conv2d(channels[0], channels[1], kernel_size)
+        self.convolutions = self._convolutions()  # a subclass may have others, which step.cpp does not know
         self.dense1 = nn.Linear(side * side * channels[1], hidden)
         self.dense2 = nn.Linear(hidden, CLASSES)
         self.draw_weights()
@@ -113,7 +114,8 @@ class MNISTClassifier(LightningModule):
             torch.compiler.reset()
             # This mode records CUDA graphs; on a CPU it is the plain one.
             self._network = torch.compile(self.network, mode="reduce-overhead", dynamic=False)
-        elif self.compiles is None and self.trainer.strategy.root_device.type == "cpu":
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if self.compiles is None and on_cpu and self._convolutions() == self.convolutions:
             try:
                 library(*self.sizes)
                 self.fused = self.dtype in (torch.float32, torch.float64)
@@ -136,7 +138,7 @@ class MNISTClassifier(LightningModule):
         """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
         rates = self.rates if self.training else (0.0, 0.0)
         size = self.sizes[-1]
-        if self.fused and images.dtype == torch.uint8:
+        if self.fused and images.dtype == torch.uint8 and images.device.type == "cpu":
             weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
             images = images.view(-1, IMAGE_SIZE, IMAGE_SIZE)
             x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *weights))
@@ -194,6 +196,9 @@ class MNISTClassifier(LightningModule):
         with suppress(RuntimeError):  # there is no Trainer if a checkpoint is loaded without one
             self.trainer.precision_plugin.convert_module(self)
         self.trained_epochs = checkpoint["epoch"] + 1
+
+    def _convolutions(self) -> str:
+        return repr([layer for layer in self.children() if isinstance(layer, nn.Conv2d)])
 
     def _evaluate(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         logits = self(batch.images, batch.rows)

@@ -7,8 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import PROJECT, SMALL, spawn
+from lightning.pytorch import Trainer
 
+from mnist_lightning.data import MNISTDataModule
 from mnist_lightning.dropout import draw_keys, dropout
+from mnist_lightning.model import MNISTClassifier
 from mnist_lightning.sources.sample import read_sample
 from mnist_lightning.speed.conv_block import ConvBlock
 
@@ -118,6 +121,23 @@ def test_the_same_bits_again_and_nothing_for_an_empty_share():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     empty = outputs_and_gradients(ConvBlock.apply, digits(0), weights, 2, 0.25)
     assert empty[0].shape == (0, 9216) and not any(each.any() for each in empty[1:])
+
+
+class Padded(MNISTClassifier):
+    """A subclass whose first convolution has other weights, and outputs of the same size."""
+
+    def __init__(self, compile: bool | None = None, seed: int = 0) -> None:
+        super().__init__(channels=(8, 16), hidden=16, compile=compile, seed=seed)
+        self.conv1 = torch.nn.Conv2d(1, 8, 5, padding=1)
+        self.draw_weights()
+
+
+def test_layers_that_a_subclass_has_changed_are_its_own():
+    networks = [Padded(), Padded(compile=False)]
+    for network in networks:
+        Trainer(accelerator="cpu", fast_dev_run=True).fit(network, MNISTDataModule(source="sample"))
+    ours, plain = (network.state_dict() for network in networks)
+    assert all(torch.equal(ours[name], plain[name]) for name in plain)
 
 
 def test_a_machine_without_a_compiler_trains_and_says_so_once(tmp_path):

@@ -23,13 +23,14 @@ def test_compiled_and_uncompiled_runs_agree(command, compiled):
 
 @pytest.mark.slow
 def test_bf16_learns_as_fp32_does(command):
-    assert command(*SMALL_FIT, "--trainer.max_epochs=3") == 0
+    """After nine steps, in which rounding has not grown; ten equal guesses have a loss of 2.30."""
+    assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
     fast = ["--config", PROJECT / "configs" / "fast.yaml"]
-    assert command("fit", *fast, "--trainer.accelerator=cpu", *SMALL, "--trainer.max_epochs=3") == 0
-    exact, rounded = (scalars(RUNS / f"version_{n}")["val/accuracy"][-1][1] for n in range(2))
+    assert command("fit", *fast, "--trainer.accelerator=cpu", *SMALL, "--trainer.max_epochs=1") == 0
+    exact, rounded = (scalars(RUNS / f"version_{n}")["val/loss"][-1][1] for n in range(2))
     summary = json.loads((RUNS / "version_1" / "summary.json").read_text())
     assert summary["machine"]["precision"] == "bf16-mixed"
-    assert exact > 0.5 and rounded == pytest.approx(exact, abs=0.02)
+    assert exact < 2 and 0 < abs(rounded - exact) < 0.02
 
 
 @pytest.mark.slow
@@ -48,8 +49,8 @@ for _ in range(5):
     torch.ones(2**24)
 print(faults() - before)
 """
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
     for prefix, least, most in (("", 0, 8_000), ("#", 5 * 16_000, 10**6)):
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0" if prefix else "1")  # as the commands do
         command = [sys.executable, "-c", code.format(prefix)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert least <= int(done.stdout) < most
@@ -67,8 +68,9 @@ def test_tf32_is_a_setting_and_off_and_deterministic_fills_no_tensor(command):
 
 @pytest.mark.slow
 def test_a_process_at_batch_2048_stays_under_one_and_a_quarter_gigabytes(tmp_path, mnist_dir):
-    code = "import resource; from mnist_lightning import commands; assert commands.main() == 0"
-    code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Not `getrusage`, whose peak goes over from the process of the tests.
+    code = "from mnist_lightning import commands; assert commands.main() == 0"
+    code += "; print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     options = ["--trainer.limit_train_batches=8", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     fit = [sys.executable, "-c", code, "fit", "--data.batch_size=2048", f"--data.data_dir={mnist_dir}", *options]
     done = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
