@@ -1,6 +1,7 @@
 """The paper's network, its loss, its optimiser and its metrics."""
 
 import inspect
+from collections.abc import Iterable
 from contextlib import suppress
 from operator import index
 from typing import Any, cast
@@ -17,8 +18,13 @@ from mnist_lightning.dropout import draw_keys, dropout
 from mnist_lightning.errors import SettingError
 from mnist_lightning.metrics import image_metrics, update_metrics
 from mnist_lightning.speed.adadelta import OnePassAdadelta
-from mnist_lightning.speed.compiling import library
+from mnist_lightning.speed.compiling import KINDS, library
 from mnist_lightning.speed.conv_block import ConvBlock
+
+
+def _known(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether step.cpp can work on them."""
+    return all(each.dtype in KINDS and each.device.type == "cpu" for each in parameters)
 
 
 class MNISTClassifier(LightningModule):
@@ -109,17 +115,19 @@ class MNISTClassifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Chooses who computes a step, once the device is known."""
+        self.fused = False
         if self.compiles:
             # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
             torch.compiler.reset()
             # This mode records CUDA graphs; on a CPU it is the plain one.
             self._network = torch.compile(self.network, mode="reduce-overhead", dynamic=False)
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
-        if self.compiles is None and on_cpu and self._convolutions() == self.convolutions:
+        ours = type(self).network is MNISTClassifier.network and self._convolutions() == self.convolutions
+        if self.compiles is None and on_cpu and ours:
             try:
                 library(*self.sizes)
-                self.fused = self.dtype in (torch.float32, torch.float64)
-            except OSError as error:
+                self.fused = True
+            except (OSError, RuntimeError) as error:
                 rank_zero_warn(f"Trains by PyTorch's layers, which is slower: speed/step.cpp cannot be used ({error}).")
 
     def forward(self, images: Tensor, rows: Tensor | None = None, step: int = 0) -> Tensor:
@@ -138,10 +146,10 @@ class MNISTClassifier(LightningModule):
         """The layers. Arguments as for `forward`, and the keys of the two dropout draws, int64 []."""
         rates = self.rates if self.training else (0.0, 0.0)
         size = self.sizes[-1]
-        if self.fused and images.dtype == torch.uint8 and images.device.type == "cpu":
-            weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
+        layers = [*self.conv1.parameters(), *self.conv2.parameters()]  # weights and biases
+        if self.fused and images.dtype == torch.uint8 and _known(layers):
             images = images.view(-1, IMAGE_SIZE, IMAGE_SIZE)
-            x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *weights))
+            x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *layers))
         else:
             x = images.view(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
             # ReLU comes after the pooling, where a quarter of the units is left: the result is the same.
@@ -187,7 +195,7 @@ class MNISTClassifier(LightningModule):
         on_gpu = self.device.type == "cuda"
         # What Lightning's Tuner finds, or a user sets, is in the hyperparameters; a subclass may have none of that name.
         options = {**self.adadelta, "lr": self.hparams.get("learning_rate", self.adadelta["lr"])}
-        if self.fused:
+        if self.fused and _known(self.parameters()):
             return OnePassAdadelta(self.parameters(), library(*self.sizes), **options)
         return torch.optim.Adadelta(self.parameters(), **options, foreach=on_gpu, capturable=on_gpu)
 

@@ -1,5 +1,7 @@
 """The C++ of a training step against PyTorch's layers, and its compilation."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -140,18 +142,33 @@ def test_layers_that_a_subclass_has_changed_are_its_own():
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "bf16-mixed"])
+@pytest.mark.parametrize("double", [False, True])
+def test_every_precision_trains_what_the_layers_of_pytorch_train(precision, double):
+    """Weights in half precision take PyTorch's layers, also those of a model that was converted by hand."""
+    losses = []
+    for compile in (None, False):
+        network = MNISTClassifier(channels=(8, 16), hidden=16, compile=compile)
+        shown = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        trainer = Trainer(accelerator="cpu", precision=precision, fast_dev_run=3, **shown)
+        trainer.fit(network.double() if double else network, MNISTDataModule(source="sample"))
+        losses.append(float(trainer.callback_metrics["val/loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=0 if precision != "bf16-mixed" else 0.02) and losses[0] < 2.6
+
+
 def test_a_machine_without_a_compiler_trains_and_says_so_once(tmp_path):
     nothing = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "CXX": "none"}
     done = spawn(tmp_path, "fit", *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", **nothing)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("step.cpp cannot be used") == 1 and "'none'" in done.stderr
-    assert len(list(tmp_path.rglob("summary.json"))) == 1
+    (summary,) = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text())["convolutions"] == "PyTorch"
 
 
 @pytest.mark.slow
 def test_ten_processes_compile_at_once(tmp_path):
     code = "from mnist_lightning.speed.compiling import library; print(library(8, 16, 3, 2)._name)"
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": subprocess.os.environ["PATH"]}
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     start = [sys.executable, "-c", code]
     running = [
         subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment, cwd=PROJECT) for _ in range(10)

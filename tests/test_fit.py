@@ -60,7 +60,13 @@ def test_fit_leaves_a_whole_run(command, capsys):
     for tag, values in summary["by_epoch"].items():
         assert values == pytest.approx([value for _, value in curves[tag]], rel=1e-6), tag
     named = {"setup": "1xcpu", "batch_size": 480, "seed": 0, "epochs": 3, "steps": 27, "resumed": False}
-    named |= {"data": "sample", "train_images": 4000, "test_images": 1000, "validated_images": 1000}
+    named |= {
+        "convolutions": "step.cpp",
+        "data": "sample",
+        "train_images": 4000,
+        "test_images": 1000,
+        "validated_images": 1000,
+    }
     assert summary.items() >= named.items()
     rates = summary["calibration"]
     for moment in ("before", "after"):

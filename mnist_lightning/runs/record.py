@@ -39,6 +39,7 @@ class RunRecord(Callback):
             "batch_size": data.batch_size,
             "seed": data.seed,
             "network": type(module).__name__,
+            "convolutions": "step.cpp" if getattr(module, "fused", False) else "PyTorch",  # several times slower
             "data": data.name,
             "data_fingerprint": data.fingerprint,
             "train_images": len(data.train_digits),

@@ -4,10 +4,10 @@ import ctypes
 import hashlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from mnist_lightning.waiting import telling
 
 SOURCE = Path(__file__).with_name("step.cpp")
-NAMES = ("forward", "backward", "adadelta")
+KINDS = {torch.float32: "float32", torch.float64: "float64"}  # and "mixed"
 # None of them lets the compiler change the order of a sum, or assume that there is no NaN. Mathematical functions set no
 # errno, so that several square roots are one instruction.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
@@ -35,22 +35,22 @@ def library(first: int, second: int, kernel_size: int, pool_size: int) -> ctypes
         raise OSError("it takes AVX2, channels in multiples of 8, kernels up to 5 and pooling up to 4 pixels wide")
     options = (*FLAGS, *f"-DIC={first} -DOC={second} -DK={kernel_size} -DP={pool_size} -DBYTES={4 * lanes}".split())
     name = hashlib.sha256("\n".join((macros, *options, SOURCE.read_text())).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-lightning"
-    file = folder / f"step-{name}.so"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    file = cache / "mnist-lightning" / f"step-{name}.so"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         # It gets its name when it is whole, since several processes may start at once.
-        with tempfile.TemporaryDirectory(dir=folder) as new, telling("compiling the training step, once on a machine"):
+        with TemporaryDirectory(dir=file.parent) as new, telling("compiling the training step, once on a machine"):
             _output(compiler, *options, str(SOURCE), "-o", f"{new}/step.so")
             os.replace(f"{new}/step.so", file)
     return ctypes.CDLL(str(file))
 
 
-def call(functions: ctypes.CDLL, name: str, dtype: torch.dtype, *arguments: Tensor | Sequence[Tensor] | float) -> None:
-    """Calls a function of step.cpp with contiguous tensors and with numbers, in as many threads as PyTorch uses."""
-    table = (ctypes.c_void_p * len(NAMES)).in_dll(functions, str(dtype).removeprefix("torch."))
+def call(functions: ctypes.CDLL, name: str, kind: str, *arguments: Tensor | Sequence[Tensor] | float) -> None:
+    """Calls a function of step.cpp, of a kind in `KINDS`, in as many threads as PyTorch uses. Tensors are contiguous."""
+    table = dict(zip(("forward", "backward", "adadelta"), (ctypes.c_void_p * 3).in_dll(functions, kind), strict=True))
     in_c = map(_in_c, (*arguments, torch.get_num_threads()))
-    ctypes.CFUNCTYPE(None)(table[NAMES.index(name)] or 0)(*in_c)
+    ctypes.CFUNCTYPE(None)(table[name] or 0)(*in_c)
 
 
 def _in_c(argument: Tensor | Sequence[Tensor] | float) -> object:
@@ -66,5 +66,5 @@ def _in_c(argument: Tensor | Sequence[Tensor] | float) -> object:
 def _output(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise OSError(f"{command[0]} failed: {done.stderr}".strip().splitlines()[-1])
     return done.stdout

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mnist_lightning.speed.compiling import call, library
+from mnist_lightning.speed.compiling import KINDS, call, library
 
 
 class ConvBlock(torch.autograd.Function):
@@ -19,22 +20,23 @@ class ConvBlock(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, rows: Tensor, key: Tensor, rate: float, size: int, *layers: Tensor) -> Tensor:
         w1, b1, w2, b2 = layers
         second, first, kernel_size, _ = w2.shape
-        mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         ctx.functions, ctx.rate = library(first, second, kernel_size, size), rate
-        # The weights of a unit by height, width and channel.
-        layers = w1.contiguous(), b1, w2.permute(0, 2, 3, 1).contiguous(), b2
-        images, rows, n = images.contiguous(), rows.contiguous(), len(images)
+        ctx.kind = "mixed" if bf16 and w1.dtype == torch.float32 else KINDS[w1.dtype]
+        layers = w1.contiguous(), b1, w2.permute(0, 2, 3, 1).contiguous(), b2  # by height, width, input channel
+        images, rows, n = images.contiguous(), rows.long().contiguous(), len(images)
         side = (images.shape[1] - 2 * (kernel_size - 1)) // size
-        out = images.new_empty(n, side * side * second, dtype=torch.bfloat16 if mixed else w1.dtype)
+        out = images.new_empty(n, side * side * second, dtype=torch.bfloat16 if ctx.kind == "mixed" else w1.dtype)
         winners = torch.empty_like(out, dtype=torch.uint8)
-        call(ctx.functions, "forward", out.dtype, images, rows, n, int(key), rate, layers, out, winners)
+        call(ctx.functions, "forward", ctx.kind, images, rows.view(n), n, int(key), rate, layers, out, winners)
         ctx.save_for_backward(images, winners, *layers)
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, winners, *layers = ctx.saved_tensors
         w1, b1, w2, b2 = sums = [torch.zeros_like(layer) for layer in layers]
         gradient, n = gradient.contiguous(), len(images)
-        call(ctx.functions, "backward", gradient.dtype, images, winners, n, ctx.rate, layers, gradient, sums)
+        call(ctx.functions, "backward", ctx.kind, images, winners, n, ctx.rate, layers, gradient, sums)
         return None, None, None, None, None, w1, b1, w2.permute(0, 3, 1, 2), b2

@@ -344,7 +344,7 @@ void adadelta(T* __restrict p, const T* __restrict gradient, T* __restrict squar
 }
 }  // namespace
 
-// The functions, by the type of the first dense layer's input.
+// The functions, by the type of the weights; `mixed` has single precision before bfloat16.
 #define TABLE(T, G) {(void*)forward<T, G>, (void*)backward<T, G>, (void*)adadelta<T>}
 extern "C" void *const float32[] = TABLE(float, float), *const float64[] = TABLE(double, double);
-extern "C" void* const bfloat16[] = TABLE(float, Bfloat16);
+extern "C" void* const mixed[] = TABLE(float, Bfloat16);
