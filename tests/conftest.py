@@ -17,6 +17,7 @@ from mnist_lightning.sources.mnist_files import MD5
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait actively would slow the tests beside them
 PROJECT = Path(__file__).parent.parent
+os.environ.setdefault("XDG_CACHE_HOME", str(PROJECT / "build" / "cache"))  # and not the user's home
 SMALL = ["--data.source=sample", "--data.batch_size=480", "--model.channels=[8, 16]", "--model.hidden=16"]
 
 
