@@ -116,7 +116,7 @@ class MNISTClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Chooses who computes a step, once the device is known."""
         self.fused = False
-        if self.compiles:
+        if self.compiles and stage == "fit":
             # Otherwise a process that fits many times reaches the limit of compiled versions of one function.
             torch.compiler.reset()
             # This mode records CUDA graphs; on a CPU it is the plain one.

@@ -35,9 +35,8 @@ def test_a_page_has_medians_ranges_and_ratios_of_the_same_round_and_marks_a_spee
     text = page.page(lines)
     assert f"| {OURS} | 200 (100–300) !1 |" in text and f"| {KERAS} | 75 (50–100) |" in text
     assert f"| {OURS} / {KERAS} | 2.50 (2.00–3.00) |" in text
-    assert (
-        "`fit` trains 0.07 times as many images as the machine's rate in fp32" in text
-    )  # 200 images of 71.6 MFLOP in 200 GFLOP/s
+    # 200 images of 71.6 MFLOP in 200 GFLOP/s.
+    assert "`fit` trains 0.07 times as many images as the machine's rate in fp32" in text
 
 
 def test_a_clock_gives_the_whole_and_each_window():

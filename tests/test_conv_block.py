@@ -66,11 +66,8 @@ def differences(images, weights, size=2, rate=0.25) -> float:
     ("network", "n", "rate"),
     [
         *((PAPER, 33, 0.25), (PAPER, 1, 0.25), (PAPER, 7, 0.0), (PAPER, 5, 0.3), (PAPER, 9, 255 / 256)),
-        *(
-            ((8, 16, 3, 2), 9, 0.25),
-            ((16, 32, 3, 2), 9, 0.25),
-            ((64, 128, 3, 2), 9, 0.25),
-        ),  # configs/architecture*.yaml
+        # Those of configs/architecture.yaml and configs/architecture_gain.yaml.
+        *(((8, 16, 3, 2), 9, 0.25), ((16, 32, 3, 2), 9, 0.25), ((64, 128, 3, 2), 9, 0.25)),
         # Pixels are left over at the edge; cells are as large as they can be; channels fill no vector of sixteen.
         *(((16, 16, 5, 3), 9, 0.25), ((16, 48, 4, 4), 9, 0.5), ((8, 24, 2, 1), 9, 0.25), ((16, 32, 1, 4), 9, 0.25)),
     ],
