@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DDPStrategy
 
 from mnist_lightning.data import data_module
@@ -50,6 +51,12 @@ def check_fit(trainer: Trainer, module: LightningModule, given: Mapping[str, Any
         raise SettingError("The Trainer or the model was trained before: make new ones, with new callbacks.")
     if trainer.ckpt_path is not None:
         check_resumed(trainer, module, given)
+
+
+def refuse_finders(trainer: Trainer) -> None:
+    """Makes sure that no callback tries settings once the run has begun: its batches would count as the run's."""
+    if any(isinstance(callback, BatchSizeFinder | LearningRateFinder) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        raise SettingError("trainer.callbacks has a finder: call Lightning's Tuner from Python, before the fit.")
 
 
 def check_resumed(trainer: Trainer, module: LightningModule, given: Mapping[str, Any]) -> None:

@@ -19,7 +19,14 @@ from mnist_lightning.durability.checkpoint_file import CheckpointFile
 from mnist_lightning.durability.signals import GO_ON
 from mnist_lightning.errors import SettingError
 from mnist_lightning.run_files import CONFIG, LAST, LOCK, SUMMARY, command, lock_of, run_of_checkpoint
-from mnist_lightning.runs.checks import check_fit, check_resumed, images_of, read_checkpoint, refuse_other_network
+from mnist_lightning.runs.checks import (
+    check_fit,
+    check_resumed,
+    images_of,
+    read_checkpoint,
+    refuse_finders,
+    refuse_other_network,
+)
 from mnist_lightning.runs.config import settings_of
 from mnist_lightning.runs.loggers import make_loggers
 from mnist_lightning.runs.resuming import JOB, job_name
@@ -77,6 +84,9 @@ class RunFolder(Callback):
         # `Trainer.fit(ckpt_path=...)` tells the path only now. Later, Lightning's Tuner restores what it has saved itself.
         if trainer.state.fn == "fit" and not trainer.optimizers and trainer.ckpt_path != self.checked:
             check_resumed(trainer, module, self.given)
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        refuse_finders(trainer)  # not earlier: Lightning's Tuner is such a callback that ends the fit before this point
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.trained = True
