@@ -55,7 +55,11 @@ class Hosts:
         self.folders.add(folder)
         for node, (name, cable) in enumerate(zip(self.names, self.cables, strict=True)):
             launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-            launcher += [f"--node-rank={node}", "--master-addr=10.77.0.1", "--master-port=29500"]
+            if restarts:  # both hosts must restart together; in a network namespace a host does not know its address
+                launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29500", "--rdzv-id=mnist"]
+                launcher += [f"--local-addr=10.77.0.{node + 1}", f"--rdzv-conf=is_host={1 - node}"]
+            else:
+                launcher += [f"--node-rank={node}", "--master-addr=10.77.0.1", "--master-port=29500"]
             launcher += [f"--max-restarts={restarts}", "-m", "mnist_lightning", "fit"]
             own = {"cwd": folder, "start_new_session": True}
             own["env"] = {**os.environ, "GLOO_SOCKET_IFNAME": cable, "OMP_NUM_THREADS": "1"}
