@@ -148,10 +148,10 @@ class MNISTClassifier(LightningModule):
         size = self.sizes[-1]
         layers = [*self.conv1.parameters(), *self.conv2.parameters()]  # weights and biases
         if self.fused and images.dtype == torch.uint8 and _known(layers):
-            images = images.view(-1, IMAGE_SIZE, IMAGE_SIZE)
+            images = images.view(len(images), IMAGE_SIZE, IMAGE_SIZE)
             x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *layers))
         else:
-            x = images.view(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
+            x = images.view(len(images), 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
             # ReLU comes after the pooling, where a quarter of the units is left: the result is the same.
             x = F.relu(F.max_pool2d(self.conv2(F.relu(self.conv1(x))), size))
             # In Keras's order: height, width, channel.
@@ -167,17 +167,25 @@ class MNISTClassifier(LightningModule):
         update_metrics(self.train_metrics, loss, logits, batch)
         return loss * (self.trainer.world_size / batch.size)
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        # Before the hooks of an epoch's end, in which other callbacks read what was logged.
+        if self.trainer.is_last_batch:
+            self._log_epoch(self.train_metrics, self.current_epoch + 1)
+
     def on_train_epoch_end(self) -> None:
         self.trained_epochs = self.current_epoch + 1
-        self._log_epoch(self.train_metrics, self.current_epoch + 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The logits, [n, 10], for callbacks."""
         return self._evaluate(self.val_metrics, batch)
 
+    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.state.fn == "fit" and batch_idx + 1 == self.trainer.num_val_batches[0]:
+            self._log_epoch(self.val_metrics, self.current_epoch + 1)
+
     def on_validation_epoch_end(self) -> None:
-        fitting = self.trainer.state.fn == "fit"
-        self._log_epoch(self.val_metrics, self.current_epoch + 1 if fitting else self.trained_epochs)
+        if self.trainer.state.fn != "fit":
+            self._log_epoch(self.val_metrics, self.trained_epochs)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(self.test_metrics, batch)
@@ -221,7 +229,7 @@ class MNISTClassifier(LightningModule):
         for logger in [] if trainer.sanity_checking else trainer.loggers:
             logger.log_metrics(values, step=epoch)
         # What Lightning does not log is no result of `trainer.test`. It would log it at a number of steps.
-        self.log_dict(dict(metrics.items()), logger=not fitting, prog_bar=fitting)
+        self.log_dict(dict(metrics.items()), logger=not fitting, prog_bar=fitting, on_step=False, on_epoch=True)
         if not fitting:
             self.aside, trainer.loggers = trainer.loggers, []
 

@@ -4,6 +4,7 @@ BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 SETUPS = ("1xcpu", "1xgpu", "2xgpu")
 EPOCHS = 10
 TRAIN_IMAGES = 60_000
+STEPS = tuple(EPOCHS * -(-TRAIN_IMAGES // size) for size in BATCH_SIZES)  # of a whole run
 MACHINE = "2 x Intel Xeon E5-2670 v3 (48 threads), 128 GiB, 2 x Nvidia Tesla P100; Keras and TensorFlow"  # section IV.A
 
 # Section II.B.

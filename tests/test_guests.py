@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 import yaml
 from conftest import PROJECT
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
 from test_fit import same_weights, scalars
@@ -102,6 +103,41 @@ def test_a_compiled_model_is_trained(command):
     make_trainer(limit_train_batches=2).fit(torch.compile(network), data)
     one, other = (summary_in(RUNS / f"version_{n}")["metrics"]["train/loss"] for n in (0, 1))
     assert one == pytest.approx(other, rel=1e-5)
+
+
+class Reader(Callback):
+    """Reads what was logged when an epoch ends."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, list[float]] = {"train/loss": [], "val/loss": []}
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.read["train/loss"].append(float(trainer.callback_metrics["train/loss"]))
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.read["val/loss"].append(float(trainer.callback_metrics["val/loss"]))
+
+
+def test_a_callback_reads_the_metrics_of_the_epoch_that_ends(command):
+    reader = Reader()
+    settings = {**experiment.trainer_settings(max_epochs=2), "accelerator": "cpu"}
+    Trainer(**settings, callbacks=[*experiment.callbacks(), reader]).fit(*small())
+    for name, read in reader.read.items():
+        assert read == [value for _, value in scalars(RUNS / "version_0")[name]]
+    images = small()[0]
+    with pytest.raises(RuntimeError, match="shape"):
+        images(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))  # three channels are not three images
+
+
+def test_a_run_with_callbacks_of_ones_own_is_not_rerun_without_them(command, capsys):
+    stop = EarlyStopping("val/accuracy", mode="max", stopping_threshold=0.0)
+    settings = {**experiment.trainer_settings(max_epochs=3), "accelerator": "cpu"}
+    Trainer(**settings, callbacks=[*experiment.callbacks(), stop]).fit(*small())
+    assert summary_in(RUNS / "version_0")["epochs"] == 1
+    assert "rerun  python " in (told := capsys.readouterr().out) and "--config" not in told
+    assert command("fit", "--config", RUNS / "version_0/config.yaml") == 2
+    assert "trainer.callbacks" in capsys.readouterr().err.splitlines()[-1]
+    assert not (RUNS / "version_1").exists()
 
 
 def test_an_evaluation_after_the_fit_is_of_the_epoch_that_was_trained(command):

@@ -9,7 +9,7 @@ import torch
 from test_fit import RUNS, SMALL_FIT
 
 from mnist_lightning.measure import calibration
-from mnist_lightning.measure.disturbance import disturbances, rate
+from mnist_lightning.measure.disturbance import disturbances
 
 QUIET = {"own_cores": 2.0, "other_cores": 0.05, "stolen_cores": 0.05}
 RATES = {"before": {"fp32_gflops": 100.0, "bf16_gflops": 400.0}, "after": {"fp32_gflops": 104.0, "bf16_gflops": 200.0}}
@@ -56,4 +56,3 @@ def test_a_time_is_not_to_be_trusted_from_five_percent_on(neighbours, after, fou
     rates = {**RATES, "after": {**RATES["after"], "fp32_gflops": after}}
     summary = {"neighbours": {**QUIET, **neighbours}, "calibration": rates, "machine": {"precision": "bf16-mixed"}}
     assert len(disturbances(summary)) == found
-    assert rate(summary, "before") == 400.0

@@ -20,25 +20,23 @@ def busy_cores(seconds: float = 1.0) -> float:
     return psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1)
 
 
-def rate(summary: Mapping[str, Any], moment: str) -> float | None:
-    """GFLOP/s of a product in the run's precision, `before` or `after` it; None if it was not calibrated."""
-    return _rate_in("bf16" if summary["machine"]["precision"].startswith("bf16") else "fp32", summary, moment)
-
-
-def _rate_in(kind: str, summary: Mapping[str, Any], moment: str) -> float | None:
-    return summary.get("calibration", {}).get(moment, {}).get(f"{kind}_gflops")
-
-
-def disturbances(summary: Mapping[str, Any]) -> list[str]:
-    """What disturbed a run, in words; empty if nothing did."""
+def busy_others(summary: Mapping[str, Any]) -> list[str]:
+    """What other programs and the host took from a run, in words; empty if it was too little to matter."""
     found, neighbours = [], summary.get("neighbours", {})
     used = neighbours.get("own_cores") or summary.get("machine", {}).get("cores", 1)
     for name, who in (("other_cores", "other programs kept"), ("stolen_cores", "the host kept back")):
         if (cores := neighbours.get(name, 0.0)) > SHARE * used:
             found.append(f"{who} {cores:.2f} cores while it used {used:.2f}")
+    return found
+
+
+def disturbances(summary: Mapping[str, Any]) -> list[str]:
+    """Why the time of a single run is not to be trusted, in words; empty if nothing is known against it."""
+    found = busy_others(summary)
     # In fp32, whatever the run's precision. A processor's clock drifts for all products alike, but a host that moves its
     # virtual cores apart changes the shorter product in bf16 by a tenth, and may do so in every run that keeps them busy.
-    before, after = _rate_in("fp32", summary, "before"), _rate_in("fp32", summary, "after")
+    rates = summary.get("calibration", {})
+    before, after = (rates.get(moment, {}).get("fp32_gflops") for moment in ("before", "after"))
     if before and after and abs(after / before - 1) > SHARE:
         found.append(f"the machine gave {before:.0f} GFLOP/s in fp32 before it and {after:.0f} after it")
     return found

@@ -1,21 +1,21 @@
 """The finished runs in folders of logs, and what each measured."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from mnist_lightning.errors import SettingError, blaming
-from mnist_lightning.measure.disturbance import rate
 from mnist_lightning.run_files import CONFIG, SUMMARY
 from mnist_lightning.runs.config import FREE, SETUP, flat, read_config
 from mnist_lightning.runs.summary import read_summary
 
 # Settings that make no column of the report: they are a run's row, its seed, its setup or its place.
 NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *FREE)
-MACHINE = ("threads", "gpu")  # of a setup; the rest of the machine is compared by its rate, too
 OURS = "MNISTClassifier"  # the network of runs that do not name theirs
 TESTED = 10_000  # test images, by which errors are counted
 TARGET = 0.99  # accuracy; the report tells when it is first reached
@@ -23,65 +23,49 @@ TARGET = 0.99  # accuracy; the report tells when it is first reached
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: its folder, its `summary.json` and its settings by dotted name."""
+    """A finished run: its `summary.json`, and its settings by dotted name."""
 
-    folder: Path
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
 
     @property
-    def network(self) -> str:
-        """The class of the network."""
-        return self.settings["network"]
-
-    @property
-    def name(self) -> str:
-        summary = self.summary
-        return f"{summary['setup']} at batch size {summary['batch_size']}, seed {summary['seed']}"
+    def rate(self) -> float:
+        """GFLOP/s in fp32, the mean of before and after the run; NaN if it was not calibrated."""
+        found = [each["fp32_gflops"] for each in self.summary.get("calibration", {}).values() if "fp32_gflops" in each]
+        return sum(found) / len(found) if found else math.nan
 
     def measured(self) -> dict[str, float]:
         """Every number of the run, by name."""
-        summary = self.summary
-        values = {**summary["metrics"], "steps": summary["steps"]}
-        values |= {f"median/{name}": value for name, value in summary["median"].items()}
-        values["images"] = summary["epochs"] * summary["train_images"]
-        values |= self._parts_of_fit()
-        if (median := summary["median"].get("seconds/epoch")) and not summary.get("resumed"):
-            # The seconds of a run of one epoch, in epochs.
-            start = summary["metrics"].get("seconds/warm_up", 0.0)
-            values["first_epoch"] = (start + summary["by_epoch"]["seconds/epoch"][0]) / median
+        summary, epochs = self.summary, self.summary["by_epoch"]
+        found = {**summary["metrics"], "steps": summary["steps"], "parameters": summary["parameters"]}
+        found |= {f"median/{name}": value for name, value in summary["median"].items()}
+        if "seconds/train_epoch" in epochs and not summary.get("resumed"):
+            found["seconds/train"] = sum(epochs["seconds/train_epoch"])
         if (accuracy := summary["metrics"].get("val/accuracy")) is not None:
-            images = summary.get("test_images", TESTED)
-            # A count, which a float of 32 bits does not quite give back.
-            values["errors"] = round((1 - accuracy) * images) * TESTED / images
-        work, gave = mflop(self.settings) if self.network == OURS else None, rate(summary, "before")
-        if work:
-            values["mflop"] = work
-        if work and gave:
-            values["share"] = work * summary["median"]["images_per_second"] / (1000 * gave)
-        values["parameters"] = summary["parameters"]
-        if (reached := self.seconds_to(TARGET)) is not None:
-            values["seconds/to_99"] = reached
-        return values
+            found["errors"] = self.errors(accuracy)
+        reached = [seconds for seconds, accuracy in self.curve() if accuracy >= TARGET]
+        return found | ({"seconds/to_99": reached[0]} if reached else {})
 
-    def _parts_of_fit(self) -> dict[str, float]:
-        """The fit's seconds of training, of validation, and of what lies between epochs, mostly checkpoints."""
-        epochs = self.summary["by_epoch"]
-        if "seconds/train_epoch" not in epochs or self.summary.get("resumed"):
-            return {}
-        train, validation = (sum(epochs[f"seconds/{name}_epoch"]) for name in ("train", "val"))
-        rest = self.summary["metrics"]["seconds/fit"] - train - validation
-        return {"seconds/train": train, "seconds/validation": validation, "seconds/between": max(rest, 0.0)}
+    def errors(self, accuracy: float) -> float:
+        """Of 10,000 test images: a count, which a float of 32 bits does not quite give back."""
+        images = self.summary.get("test_images", TESTED)
+        return round((1 - accuracy) * images) * TESTED / images
 
-    def seconds_to(self, accuracy: float) -> float | None:
-        """Seconds of the epochs up to the first whose validation reaches an accuracy; None if none does."""
-        reached = 0.0
+    def validated(self) -> list[tuple[int, float, float]]:
+        """Epoch, accuracy and loss of each validation."""
         epochs = self.summary["by_epoch"]
-        for seconds, validated in zip(epochs["seconds/epoch"], epochs["val/accuracy"], strict=True):
-            reached += seconds
-            if validated is not None and validated >= accuracy:
-                return reached
-        return None
+        each = zip(*(epochs.get(f"val/{name}", ()) for name in ("accuracy", "loss")), strict=False)
+        return [(epoch, *values) for epoch, values in enumerate(each, 1) if None not in values]
+
+    def late(self) -> list[dict[str, float]]:
+        """Epoch, errors and loss of the second half of the epochs."""
+        late = [each for each in self.validated() if each[0] > self.summary["epochs"] / 2]
+        return [{"epoch": epoch, "errors": self.errors(accuracy), "val/loss": loss} for epoch, accuracy, loss in late]
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Seconds up to the end of each epoch that was validated, and its accuracy."""
+        reached = list(accumulate(self.summary["by_epoch"]["seconds/epoch"]))
+        return [(reached[epoch - 1], accuracy) for epoch, accuracy, _ in self.validated()]
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
@@ -108,61 +92,37 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         except (SettingError, OSError) as error:
             unreadable.append(str(error))
     if not runs:
-        reason = (
-            unreadable[0] if unreadable else f"There is none ({SUMMARY}): run fit or study first, or ask for --paper."
-        )
+        reason = [*unreadable, f"There is none ({SUMMARY}): run fit or study first, or ask for --paper."][0]
         raise SettingError(f"logs holds no finished run. {reason}")
     for reason in unreadable:
         print(f"left out  {reason}", file=sys.stderr)
     return runs
 
 
-def mflop(settings: Mapping[str, Any]) -> float | None:
-    """Millions of additions and multiplications that a training image costs, forward and backward, by the settings of
-    `MNISTClassifier`; None if they are not given. What is cheap beside the products is not counted."""
-    try:
-        first, second = settings["model.channels"]
-        kernel, pool, hidden = (int(settings[f"model.{name}"]) for name in ("kernel_size", "pool_size", "hidden"))
-    except (KeyError, TypeError, ValueError):
-        return None
-    sides = [28 - kernel + 1, 28 - 2 * (kernel - 1)]
-    conv1 = sides[0] ** 2 * kernel**2 * first
-    rest = sides[1] ** 2 * kernel**2 * first * second + (sides[1] // pool) ** 2 * second * hidden + hidden * 10
-    # Two operations a product and sum; backward computes the gradients of the weights and of the inputs, but not of the
-    # images.
-    return 2 * (2 * conv1 + 3 * rest) / 1e6
-
-
 def _read(folder: Path) -> Run:
+    """A run, if it has all that the report reads, so that one damaged run is left out and the others are reported."""
     summary, config = read_summary(folder), read_config(folder / CONFIG)
+    machine, epochs = summary["machine"], summary["by_epoch"].values()
     settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
-    settings["network"] = summary.get("network", OURS)
-    settings["trainer.precision"] = summary["machine"]["precision"]
-    settings["trainer.max_epochs"] = summary["epochs"]
-    settings["data.source"] = summary["data"]
-    for part in MACHINE:
-        if summary["machine"].get(part):
-            settings[f"machine.{part}"] = summary["machine"][part]
-    run = Run(folder, summary, settings)
-    _check(run)
-    return run
-
-
-def _check(run: Run) -> None:
-    """Makes sure of all that the report reads, so that one damaged run is left out and the others are reported."""
-    summary, machine = run.summary, run.summary["machine"]
-    int(summary["setup"].partition("x")[0])
-    counts = {"cores": machine["cores"], **{name: summary[name] for name in ("batch_size", "seed", "epochs")}}
-    numbers = [run.measured(), summary.get("neighbours", {}), *summary.get("calibration", {}).values()]
-    texts = {"data": summary["data"], "network": run.network}
-    kinds = [(int, counts), *((int | float, each) for each in numbers), (str, texts), (str | int | float, machine)]
-    for kind, values in kinds:
-        if wrong := [name for name, value in values.items() if not isinstance(value, kind)]:
-            raise TypeError(f"{wrong[0]} is {values[wrong[0]]!r}")
-    if any(len(each) != summary["epochs"] for each in summary["by_epoch"].values()):
+    settings |= {"network": summary.get("network", OURS), "data.source": summary["data"]}
+    settings |= {"trainer.precision": machine["precision"], "trainer.max_epochs": summary["epochs"]}
+    settings["program"] = summary.get("program", "")  # another one than ours may leave runs of the same form
+    settings |= {f"machine.{part}": machine[part] for part in ("threads", "gpu") if machine.get(part)}
+    settings |= {name: summary[name] for name in ("convolutions",) if name in summary}  # by whom, on a CPU
+    json.dumps(settings)  # a date or a set, which YAML has, is no setting
+    if settings["network"] == OURS:
+        settings["model.channels"], settings["model.hidden"]
+    run = Run(summary, settings)
+    int(summary["setup"].partition("x")[0]), summary["neighbours"]["other_cores"] + 0
+    counts = [machine["cores"], *(summary[name] for name in ("batch_size", "seed", "epochs"))]
+    numbers = [
+        *run.measured().values(),
+        *(rate for each in summary.get("calibration", {}).values() for rate in each.values()),
+    ]
+    texts = [summary["data"], settings["network"], *map(str, machine.values())]
+    for kind, values in ((int, counts), (int | float, numbers), (str, texts)):
+        if wrong := [value for value in values if not isinstance(value, kind)]:
+            raise TypeError(f"{wrong[0]!r} is no {kind}")
+    if any(len(each) != summary["epochs"] for each in epochs):
         raise ValueError("by_epoch is not of all epochs")
-    json.dumps(run.settings)  # a date or a set, which YAML has, is no setting
-    if run.network == OURS:
-        one, two = run.settings["model.dropout"]
-        if mflop(run.settings) is None or not 0 <= one + two < 2:
-            raise TypeError("model has no settings of the network")
+    return run

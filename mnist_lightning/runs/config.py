@@ -60,6 +60,8 @@ def settings_of(trainer: "Trainer", module: "LightningModule", given: Mapping[st
     found = {name: getattr(trainer, name) for name in OF_THE_TRAINER}
     found = {name: getattr(value, "value", value) for name, value in found.items()}  # YAML knows no enumerations
     found |= {"accelerator": "gpu" if kind == "cuda" else kind, "devices": trainer.world_size // trainer.num_nodes}
+    if not given:  # a rerun without them would be another run: it must at least look for them
+        found["callbacks"] = [path for path in map(_path, trainer.callbacks) if _shapes(path)] or None  # type: ignore[attr-defined]
     own: dict[str, Any] = {
         "seed_everything": data.seed,
         "network": given.get("network") or type(module).__name__,
@@ -94,6 +96,16 @@ def refuse_changes(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
             raise SettingError(
                 f"{name} is {ours}, but the run was trained with {theirs}: leave it out, or train anew without ckpt_path."
             )
+
+
+def _path(callback: object) -> str:
+    return f"{type(callback).__module__}.{type(callback).__qualname__}"
+
+
+def _shapes(path: str) -> bool:
+    """Whether a callback may change a run, as those do that end it earlier."""
+    harmless = set(WATCHING) - {"EarlyStopping", "Timer"}
+    return not path.startswith("mnist_lightning.") and path.rpartition(".")[2] not in harmless
 
 
 def _acting(callbacks: Any) -> list[Any]:

@@ -140,6 +140,8 @@ class RunFolder(Callback):
         # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
         csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         other = ["--trainer.logger=TensorBoardLogger"] if csv else []
+        if not self.given:
+            return f"Go on with trainer.fit(model, data, ckpt_path='{run / LAST}')"
         return f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}"
 
     def _loggers(self, trainer: Trainer) -> list[Logger]:

@@ -44,5 +44,7 @@ def closing_table(summary: dict[str, Any], run: Path | None) -> str:
         lines += ["", f"  run    {run}"]
         if any(run.glob("events.out.tfevents.*")):
             lines += [f"  look   tensorboard --logdir {shlex.quote(str(run))}"]
-        lines += [f"  rerun  {command('fit', '--config', run / CONFIG)}"]
+        told = summary["command"]  # a script may have callbacks of its own, which the config cannot make
+        script = not told.startswith(command("fit")) and "ipykernel" not in told
+        lines += [f"  rerun  {told if script else command('fit', '--config', run / CONFIG)}"]
     return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""The paper's program on today's Keras, whole: `model.fit` with its validations. Prints one JSON line; `keras_run.py` calls it."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from time import perf_counter
+
+import tensorflow
+from keras_listing import digits, keras, network
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--batch_size", type=int, required=True)
+parser.add_argument("--seed", type=int, required=True)
+parser.add_argument("--epochs", type=int, required=True)
+parser.add_argument("--data_dir", type=Path, required=True)
+options = parser.parse_args()
+keras.utils.set_random_seed(options.seed)
+(images, labels), test = digits(options.data_dir, "train"), digits(options.data_dir, "t10k")
+model = network()
+marks: list[float] = []  # of each epoch: its begin, the begin of its validation, its end
+
+
+class Marks(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        marks.append(perf_counter())
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        marks.append(perf_counter())
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        marks.append(perf_counter())
+
+
+before = perf_counter()
+settings = {"batch_size": options.batch_size, "epochs": options.epochs, "validation_data": test, "verbose": 0}
+history = model.fit(images, labels, callbacks=[Marks()], **settings).history
+line = {
+    "program": f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}",
+    "parameters": model.count_params(),
+    "seconds": perf_counter() - before,
+    "train": [middle - begin for begin, middle in zip(marks[::3], marks[1::3], strict=True)],
+    "epoch": [end - begin for begin, end in zip(marks[::3], marks[2::3], strict=True)],
+    "history": history,
+    "own": sum(os.times()[:2]),
+}
+print(json.dumps(line))
