@@ -52,7 +52,7 @@ def main() -> int:
 
 def measurements(machine: dict[str, Any], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The machine, then the line of each measurement when it is there."""
-    yield {"machine": machine}
+    yield {"machine": machine, "images": options.images}
     for number in range(1, options.rounds + 1):
         for precision in ("fp32", "bf16"):
             limit = run([sys.executable, HERE / "limit.py", f"--precision={precision}"])

@@ -36,7 +36,7 @@ before = perf_counter()
 settings = {"batch_size": options.batch_size, "epochs": options.epochs, "validation_data": test, "verbose": 0}
 history = model.fit(images, labels, callbacks=[Marks()], **settings).history
 line = {
-    "program": f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}",
+    "versions": {"keras": keras.__version__, "tensorflow": tensorflow.__version__},
     "parameters": model.count_params(),
     "seconds": perf_counter() - before,
     "train": [middle - begin for begin, middle in zip(marks[::3], marks[1::3], strict=True)],

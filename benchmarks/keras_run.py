@@ -21,6 +21,8 @@ from mnist_lightning.measure.machine import PACKAGES, describe_machine
 from mnist_lightning.run_files import CONFIG, run_name
 from mnist_lightning.runs.summary import closing_table, write_summary
 
+OF_OURS = ("code", "threads", "vectors", *PACKAGES)  # of a machine: what says nothing of Keras
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -64,14 +66,12 @@ def as_summary(found: dict, batch_size: int, seed: int, load: float) -> dict:
         "setup": "1xcpu",
         "batch_size": batch_size,
         "seed": seed,
-        "program": found["program"],
+        "program": "Keras",
         "data": "mnist",
         "train_images": paper.TRAIN_IMAGES,
         "test_images": 10_000,
         "parameters": found["parameters"],
-        "machine": {
-            name: value for name, value in machine.items() if name not in ("code", "threads", "vectors", *PACKAGES)
-        },
+        "machine": {name: value for name, value in machine.items() if name not in OF_OURS} | found["versions"],
         "command": " ".join(["python", *sys.argv]),
         "resumed": False,
         "epochs": epochs,

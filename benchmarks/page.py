@@ -47,7 +47,7 @@ def page(lines: Lines) -> str:
             f"{machine['load_before']}."
         ),
         (
-            f"{rounds} rounds, all programs in turn. A run trains epochs of 60,000 images, in whole batches, until at least "
+            f"{rounds} rounds, all programs in turn. A run trains epochs of {lines[0]['images']:,} images, in whole batches, until at least "
             "20 seconds are timed. Each cell: the median of the runs and, in brackets, the slowest and the fastest. A run "
             f"whose windows of 6,000 images differ by more than {UNEVEN - 1:.0%} is counted behind the brackets: `!1` is one."
         ),

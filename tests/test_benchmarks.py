@@ -13,7 +13,7 @@ import step_parts
 from measure import Clock
 from programs import BATCH_SIZES, KERAS, OURS, PROGRAMS
 
-RESULTS = PROJECT / "results" / "amd-epyc-family-25-model-17-2-cores"
+RESULTS = PROJECT / "results" / "intel-xeon-family-6-model-167-2-cores"
 
 
 def test_the_committed_page_is_made_from_the_committed_measurements():

@@ -115,7 +115,8 @@ class Reader(Callback):
         self.read["train/loss"].append(float(trainer.callback_metrics["train/loss"]))
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.read["val/loss"].append(float(trainer.callback_metrics["val/loss"]))
+        if not trainer.sanity_checking:
+            self.read["val/loss"].append(float(trainer.callback_metrics["val/loss"]))
 
 
 def test_a_callback_reads_the_metrics_of_the_epoch_that_ends(command):
@@ -124,6 +125,10 @@ def test_a_callback_reads_the_metrics_of_the_epoch_that_ends(command):
     Trainer(**settings, callbacks=[*experiment.callbacks(), reader]).fit(*small())
     for name, read in reader.read.items():
         assert read == [value for _, value in scalars(RUNS / "version_0")[name]]
+    # Batches of Lightning's sanity check are none of the epoch's.
+    Trainer(**{**settings, "num_sanity_val_steps": 1}, callbacks=experiment.callbacks()).fit(*small())
+    for name in reader.read:
+        assert scalars(RUNS / "version_1")[name] == scalars(RUNS / "version_0")[name]
     images = small()[0]
     with pytest.raises(RuntimeError, match="shape"):
         images(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))  # three channels are not three images

@@ -31,6 +31,7 @@ PAPERS: dict[str, Any] = {
     "trainer.max_epochs": paper.EPOCHS,
     "trainer.limit_train_batches": 1.0,
     "trainer.limit_val_batches": 1.0,
+    "trainer.check_val_every_n_epoch": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.gradient_clip_val": None,
 }

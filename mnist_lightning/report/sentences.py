@@ -112,7 +112,10 @@ def _apart(page: Page) -> str:
             count += 1
             if page.late[metric].p(log, 1 + 1 / own.size()[size]) < 0.05:
                 found[setup, size].append(NOUNS[metric])
-    cells = listed(f"`{setup}` at {size} ({listed(nouns)})" for (setup, size), nouns in found.items())
+    alike = defaultdict[tuple[str, str], list[int]](list)
+    for (setup, size), nouns in found.items():
+        alike[setup, listed(nouns)].append(size)
+    cells = listed(f"`{setup}` at {listed(sizes)} ({nouns})" for (setup, nouns), sizes in alike.items())
     number = sum(map(len, found.values()))
     return f"{number} of the paper's {count} cells, where chance gives {0.05 * count:.0f}{': ' * bool(cells)}{cells}"
 
@@ -188,10 +191,11 @@ def _measured(page: Page) -> list[str]:
     texts = []
     for name in dict.fromkeys(machines(page.runs).values()):
         own = [run.summary for run, each in machines(page.runs).items() if each == name]
-        told = pd.DataFrame([summary["machine"] for summary in own]).drop(
-            columns=["precision", "load_before"], errors="ignore"
-        )
-        items = [f"{item} {listed(map(str, told[item].dropna().unique()), 'or')}" for item in told]
+        told: dict[str, dict[str, None]] = defaultdict(dict)
+        for item, value in (each for summary in own for each in summary["machine"].items()):
+            if value != "" and item not in ("precision", "load_before"):
+                told[item][str(value)] = None
+        items = [f"{item} {listed(each, 'or')}" for item, each in told.items()]
         rates = pd.DataFrame([moment for summary in own for moment in summary.get("calibration", {}).values()])
         items += [
             f"{item} {rates[item].median():.1f} ({rates[item].min():.1f} to {rates[item].max():.1f})" for item in rates
