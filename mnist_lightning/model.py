@@ -180,9 +180,7 @@ class MNISTClassifier(LightningModule):
         return self._evaluate(self.val_metrics, batch)
 
     def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        trainer = self.trainer
-        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
-        if trainer.state.fn == "fit" and batch_idx + 1 == batches[0]:
+        if self.trainer.state.fn == "fit" and batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._log_epoch(self.val_metrics, self.current_epoch + 1)
 
     def on_validation_epoch_end(self) -> None:
