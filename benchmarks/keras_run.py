@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-import psutil
 import torch
 import yaml
 from compare import HERE, run
@@ -18,6 +17,7 @@ from compare import HERE, run
 from mnist_lightning import paper
 from mnist_lightning.measure.calibration import MEASURED, ROUNDS
 from mnist_lightning.measure.machine import PACKAGES, describe_machine
+from mnist_lightning.measure.neighbours import busy_seconds
 from mnist_lightning.run_files import CONFIG, run_name
 from mnist_lightning.runs.summary import closing_table, write_summary
 
@@ -39,9 +39,9 @@ def main() -> int:
         return 2
     settings = [f"--{name}={getattr(options, name)}" for name in ("batch_size", "seed", "epochs", "data_dir")]
     load, before = os.getloadavg()[0], rates()
-    begin, busy = perf_counter(), busy_seconds()
+    begin, busy = perf_counter(), busy_seconds()[0]
     found = run([options.keras_python, HERE / "keras_fit.py", *settings])
-    wall, busy = perf_counter() - begin, busy_seconds() - busy
+    wall, busy = perf_counter() - begin, busy_seconds()[0] - busy
     cores = {"own_cores": found["own"] / wall, "other_cores": max(0.0, busy - found["own"]) / wall}
     folder.mkdir(parents=True)
     model = {name: list(value) if isinstance(value, tuple) else value for name, value in paper.ARCHITECTURE.items()}
@@ -93,12 +93,6 @@ def rates() -> dict[str, float]:
     """The rates of the machine, as a fit calibrates it."""
     device = torch.device("cpu")
     return {name: round(max(rate(device) for _ in range(ROUNDS)), 1) for name, rate in MEASURED.items()}
-
-
-def busy_seconds() -> float:
-    """Seconds of all processors that were busy."""
-    spent = psutil.cpu_times()
-    return sum(getattr(spent, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
 if __name__ == "__main__":

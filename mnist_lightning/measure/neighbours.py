@@ -8,6 +8,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
+def busy_seconds() -> tuple[float, float]:
+    """Seconds of all processors that were busy, and that the host kept back."""
+    spent = psutil.cpu_times()
+    busy = sum(getattr(spent, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return busy, getattr(spent, "steal", 0.0)
+
+
 class Neighbours(Callback):
     """How many cores other programs kept busy on the first process's machine, and how many its host kept back."""
 
@@ -27,8 +34,7 @@ class Neighbours(Callback):
     @staticmethod
     def _seconds(trainer: Trainer) -> torch.Tensor:
         """Four counters in seconds: wall clock, this run's processors, all busy processors, and those kept back."""
-        here, spent = os.times(), psutil.cpu_times()
+        here = os.times()
         own = torch.tensor(here.user + here.system if trainer.node_rank == 0 else 0.0)
         together = trainer.strategy.reduce(own.to(trainer.strategy.root_device), reduce_op="sum").item()
-        busy = sum(getattr(spent, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-        return torch.tensor([perf_counter(), together, busy, getattr(spent, "steal", 0.0)], dtype=torch.float64)
+        return torch.tensor([perf_counter(), together, *busy_seconds()], dtype=torch.float64)

@@ -1,5 +1,6 @@
 """The tables of the report, as rows of texts; the first row is the header."""
 
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def _cells(page: Page, number: str) -> dict[tuple[str, int], str]:
     return texts
 
 
+@lru_cache(maxsize=1)  # tables, sentences and figures ask for it
 def beside(page: Page) -> list[tuple[str, str, dict[str, Ratio]]]:
     """Two columns and the ratios of the first to the second, by metric: each of ours over the paper's setups, on average over the
     batch sizes; and each of ours over the one before it that differs from it in the fewest things, seed by seed."""
@@ -90,6 +92,7 @@ def beside_table(page: Page) -> Rows:
     return rows
 
 
+@lru_cache(maxsize=1)  # tables, sentences and figures ask for it
 def lines(page: Page) -> dict[str, Line]:
     """What steps and images cost, by column: the paper's whole runs, and ours without validation."""
     found = {f"paper, {setup}": fit_line(paper.STEPS, seconds) for setup, seconds in paper.SECONDS.items()}
@@ -141,6 +144,7 @@ class Network(NamedTuple):
     real: list[str]
 
 
+@lru_cache(maxsize=1)  # tables, sentences and figures ask for it
 def networks(page: Page) -> list[Network]:
     """Each network over the paper's, or over the first one, wherever there are several that differ in nothing else."""
     parameters, found = values(page.table, "parameters").groupby(CELL).first(), []

@@ -137,11 +137,11 @@ class RunFolder(Callback):
     def _how_to_go_on(self, trainer: Trainer, run: Path | None) -> str:
         if run is None or not (run / LAST).exists():
             return "No epoch was finished, and nothing is kept." if self.trained else ""
+        if not self.given:
+            return f"Go on with trainer.fit(model, data, ckpt_path='{run / LAST}')"
         # Lightning's CSVLogger cannot go on with its file; TensorBoard's can go on beside it.
         csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         other = ["--trainer.logger=TensorBoardLogger"] if csv else []
-        if not self.given:
-            return f"Go on with trainer.fit(model, data, ckpt_path='{run / LAST}')"
         return f"Go on with {command('fit', '--ckpt_path', run / LAST, *other)}"
 
     def _loggers(self, trainer: Trainer) -> list[Logger]:
