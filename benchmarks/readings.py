@@ -12,11 +12,10 @@ from itertools import product
 from pathlib import Path
 from time import monotonic
 
-from compare import HERE
-
 from mnist_lightning import paper
 from mnist_lightning.run_files import SUMMARY, run_name
 
+HERE = Path(__file__).parent.relative_to(Path.cwd())  # as a summary's command has it, which others type, too
 COLUMNS = {
     "fp32": ("1xcpu", "32-true"),
     "bf16": ("1xcpu", "bf16-mixed"),
