@@ -18,9 +18,6 @@ def report(logs: Sequence[Path] | Path = Path("logs"), out: Path = Path("report"
         out: Folder for report.html, report.md, results.csv and the figures; what is there is replaced.
         paper: The paper's own numbers alone; no logs are read.
 
-    Returns:
-        0.
-
     Raises:
         SettingError: If there is no finished run, or nothing can be written.
     """

@@ -1,22 +1,18 @@
 """The figures: the paper dashed and hollow, ours solid; a colour and a marker a setup, a line style a precision."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from mnist_lightning import paper
-from mnist_lightning.report.columns import Column, values
-from mnist_lightning.report.page import NOUNS, PAPER, TABLES
-from mnist_lightning.report.runs import Run
-from mnist_lightning.report.stats import METRICS
-from mnist_lightning.report.tables import Network
+from mnist_lightning.report.page import NOUNS, PAPER, TABLES, Network, Page
+from mnist_lightning.report.stats import CELL, METRICS
 
 WIDTH = 8.0  # inches
 # Okabe and Ito's colours, which the colour-blind can tell apart; their greys differ, and so do the markers.
@@ -30,18 +26,20 @@ def style(setup: str, line: str) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linestyle": LINES.get(line, "-."), "markerfacecolor": fill}
 
 
-def curves(table: pd.DataFrame, columns: Sequence[Column], number: str) -> Figure:
+def curves(page: Page, number: str) -> Figure:
     """Figures 3 to 5: Table I, II or III over the batch size. Each run of ours is a dot, and lines join their means."""
     figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
-    axes = figure.add_subplot(xlabel="global batch size", ylabel=TABLES[number].axis)
+    axes = figure.add_subplot(xlabel="global batch size", ylabel=TABLES[number].title.lower())
     for setup, each in PAPER[number].items():
         axes.plot(each.index, each, label=f"paper, {setup}", linewidth=1, **style(str(setup), "paper"))
-    ours = values(table, TABLES[number].metric)
-    for column in columns:
-        if column.name in ours.index:
-            runs, own = ours[column.name].sort_index(), style(column.setup, column.precision)
-            axes.plot(runs.groupby("batch_size").mean(), label=column.name, **own)
-            axes.plot(runs.index.get_level_values(0), runs, **{**own, "linestyle": "", "alpha": 0.5})
+    for column in page.alike:
+        log, own = (
+            page.of(TABLES[number].metric, [column.name]).sort_index(),
+            style(column.setup, column.program or column.precision),
+        )
+        means, runs = (TABLES[number].shown(np.exp(each)) for each in (log.groupby("batch_size").mean(), log))
+        axes.plot(means, label=column.name, **own)
+        axes.plot(runs.index.get_level_values("batch_size"), runs, **{**own, "linestyle": "", "alpha": 0.5})
     axes.set_xscale("log", base=2)
     axes.set_xticks(paper.BATCH_SIZES, map(str, paper.BATCH_SIZES))
     if number == "I":
@@ -52,50 +50,41 @@ def curves(table: pd.DataFrame, columns: Sequence[Column], number: str) -> Figur
     return figure
 
 
-def time_to_accuracy(runs: Mapping[Run, Column], papers: bool) -> Figure:
-    """The errors of each epoch over the seconds up to it: a panel a column, a line a batch size, which is the mean of its seeds.
-
-    Args:
-        runs: With their columns.
-        papers: Whether there is a panel of the paper's cells, too.
-    """
-    groups: dict[str, dict[int, list[list[tuple[float, float]]]]] = defaultdict(lambda: defaultdict(list))
-    for run, column in runs.items():
-        groups[column.name][run.summary["batch_size"]].append(run.curve())
-    panels = len(groups) + papers
-    figure = Figure(figsize=(WIDTH, 0.6 + 2.8 * -(-panels // 2)), layout="constrained")
-    axes = iter(figure.subplots(-(-panels // 2), min(2, panels), sharex=True, sharey=True, squeeze=False).flat)
-    sizes = sorted({size for each in groups.values() for size in each}.union(paper.BATCH_SIZES if papers else ()))
+def time_to_accuracy(page: Page, columns: Sequence[str]) -> Figure:
+    """The errors of each epoch over the seconds up to it: a panel a column, a line a batch size, which is the mean of its seeds;
+    and the paper's cells, if some columns are of its experiment."""
+    each, papers = page.epochs.groupby([*CELL, "epoch"], sort=False).mean(), bool(page.alike)
+    panels = len(columns) + papers
+    rows = -(-panels // 3)
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.4 * rows), layout="constrained")
+    axes = iter(figure.subplots(rows, min(3, panels), sharex=True, sharey=True, squeeze=False).flat)
+    sizes = sorted({size for _, size, _ in each.index}.union(paper.BATCH_SIZES if papers else ()))
     colours = dict(zip(sizes, matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(sizes))), strict=True))
-    for name, each in groups.items():
+    labels = {}
+    for name in columns:
         panel = next(axes)
         panel.set_title(name, fontsize=9)
-        for size, curves in sorted(each.items()):
-            epochs = min(map(len, curves))
-            seconds, accuracy = np.asarray([curve[:epochs] for curve in curves]).mean(axis=0).T if epochs else ((), ())
-            panel.plot(
-                seconds, 100 * (1 - np.asarray(accuracy)), ".-", color=colours[size], linewidth=1, label=str(size)
-            )
+        for size, own in each[each.index.isin([name], level=0)].groupby("batch_size"):
+            (labels[size],) = panel.plot(own.seconds, own.errors / 100, ".-", color=colours[size], linewidth=1)
     if papers:
         panel = next(axes)
-        panel.set_title("the paper, after 10 epochs: ● 1xcpu, ◆ 1xgpu, ▲ 2xgpu", fontsize=8)
-        for setup in paper.SETUPS:
-            for size in paper.BATCH_SIZES:
-                errors = 100 * (1 - PAPER["II"][setup][size])
-                panel.plot(PAPER["I"][setup][size], errors, STYLES[setup][1], color=colours[size], label=str(size))
+        panel.set_title("paper at the end: ● 1xcpu ◆ 1xgpu ▲ 2xgpu", fontsize=7.5)
+        for setup, size in product(paper.SETUPS, paper.BATCH_SIZES):
+            errors = 100 * (1 - PAPER["II"][setup][size])
+            (dot,) = panel.plot(PAPER["I"][setup][size], errors, STYLES[setup][1], color=colours[size])
+            labels.setdefault(size, dot)
     for panel in axes:
         panel.remove()
     for panel in figure.axes:
-        panel.set(xscale="log", yscale="log", xlabel="seconds", ylabel="errors, %")
-        panel.label_outer()
+        panel.set(xscale="log", yscale="log")
         panel.grid(alpha=0.3, which="both")
-        for axis in (panel.xaxis, panel.yaxis):
-            _plain_ticks(axis)
-    labels = {
-        label: line for each in figure.axes for line, label in zip(*each.get_legend_handles_labels(), strict=True)
-    }
-    shown = [str(size) for size in sizes if str(size) in labels]
-    figure.legend([labels[label] for label in shown], shown, title="batch size", loc="outside right center", fontsize=8)
+        panel.tick_params(labelsize=7, labelbottom=True)
+        _plain_ticks(panel.xaxis)
+        _plain_ticks(panel.yaxis)
+    figure.supxlabel("seconds", fontsize=9)
+    figure.supylabel("errors, %", fontsize=9)
+    shown = [(labels[size], size) for size in sizes]
+    figure.legend(*zip(*shown, strict=True), title="batch size", loc="outside right center", fontsize=8)
     return figure
 
 
@@ -106,10 +95,9 @@ def networks(found: Sequence[Network]) -> Figure:
     for axes, metric in zip(panels, METRICS, strict=True):
         for row, each in enumerate(found):
             if (ratio := each.ratios.get(metric)) is not None:
-                own = style(each.title.partition(",")[0], "fp32" if metric in each.real else "bf16")
-                known = np.isfinite(ratio.high)
-                axes.plot([ratio.low, ratio.high] if known else [], [row, row] if known else [], color=own["color"])
-                axes.plot(ratio.ratio, row, **own)
+                own = {"fmt": "o", "color": "black", "markerfacecolor": "black" if metric in each.real else "white"}
+                ends = [[ratio.ratio - ratio.low], [ratio.high - ratio.ratio]] if np.isfinite(ratio.high) else None
+                axes.errorbar(ratio.ratio, row, xerr=ends, **own)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_title(NOUNS[metric], fontsize=9)
         axes.grid(alpha=0.3)
@@ -120,9 +108,6 @@ def networks(found: Sequence[Network]) -> Figure:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2, 5 and their multiples of ten on a logarithmic axis."""
-    low, high = axis.get_view_interval()
-    ticks = np.outer(10.0 ** np.arange(-2, 6), (1, 2, 5)).ravel()
-    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set_minor_locator(NullLocator())

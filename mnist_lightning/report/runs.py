@@ -3,10 +3,11 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mnist_lightning.errors import SettingError, blaming
@@ -18,54 +19,17 @@ from mnist_lightning.runs.summary import read_summary
 NO_COLUMN = ("seed_everything", "model.seed", "data.seed", "data.batch_size", *SETUP, *FREE)
 OURS = "MNISTClassifier"  # the network of runs that do not name theirs
 TESTED = 10_000  # test images, by which errors are counted
-TARGET = 0.99  # accuracy; the report tells when it is first reached
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: its `summary.json`, and its settings by dotted name."""
+    """A finished run: its `summary.json`, its settings by dotted name, and every number of the whole run by name."""
 
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    @property
-    def rate(self) -> float:
-        """GFLOP/s in fp32, the mean of before and after the run; NaN if it was not calibrated."""
-        found = [each["fp32_gflops"] for each in self.summary.get("calibration", {}).values() if "fp32_gflops" in each]
-        return sum(found) / len(found) if found else math.nan
-
-    def measured(self) -> dict[str, float]:
-        """Every number of the run, by name."""
-        summary, epochs = self.summary, self.summary["by_epoch"]
-        found = {**summary["metrics"], "steps": summary["steps"], "parameters": summary["parameters"]}
-        found |= {f"median/{name}": value for name, value in summary["median"].items()}
-        if "seconds/train_epoch" in epochs and not summary.get("resumed"):
-            found["seconds/train"] = sum(epochs["seconds/train_epoch"])
-        if (accuracy := summary["metrics"].get("val/accuracy")) is not None:
-            found["errors"] = self.errors(accuracy)
-        reached = [seconds for seconds, accuracy in self.curve() if accuracy >= TARGET]
-        return found | ({"seconds/to_99": reached[0]} if reached else {})
-
-    def errors(self, accuracy: float) -> float:
-        """Of 10,000 test images: a count, which a float of 32 bits does not quite give back."""
-        images = self.summary.get("test_images", TESTED)
-        return round((1 - accuracy) * images) * TESTED / images
-
-    def validated(self) -> list[tuple[int, float, float]]:
-        """Epoch, accuracy and loss of each validation."""
-        epochs = self.summary["by_epoch"]
-        each = zip(*(epochs.get(f"val/{name}", ()) for name in ("accuracy", "loss")), strict=False)
-        return [(epoch, *values) for epoch, values in enumerate(each, 1) if None not in values]
-
-    def late(self) -> list[dict[str, float]]:
-        """Epoch, errors and loss of the second half of the epochs."""
-        late = [each for each in self.validated() if each[0] > self.summary["epochs"] / 2]
-        return [{"epoch": epoch, "errors": self.errors(accuracy), "val/loss": loss} for epoch, accuracy, loss in late]
-
-    def curve(self) -> list[tuple[float, float]]:
-        """Seconds up to the end of each epoch that was validated, and its accuracy."""
-        reached = list(accumulate(self.summary["by_epoch"]["seconds/epoch"]))
-        return [(reached[epoch - 1], accuracy) for epoch, accuracy, _ in self.validated()]
+    measured: Mapping[str, float]
+    epochs: Sequence[Mapping[str, float]]  # each that was validated: its number, the seconds to its end, errors, loss
+    rate: float  # GFLOP/s in fp32, the mean of before and after the run; NaN if it was not calibrated
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
@@ -79,11 +43,9 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     for folder in folders:
         if not folder.is_dir():
             raise SettingError(f"logs names {folder}, which is no folder: name one that fit or study wrote to.")
-        finished = list(folder.rglob(f"version_*/{SUMMARY}"))
-        if folder.absolute().name.startswith("version_"):  # a run's own
-            finished += folder.glob(SUMMARY)
-        for path in sorted(finished):
-            found.setdefault(path.resolve(), path)  # a folder may be named twice
+        for path in sorted(folder.rglob(SUMMARY)):
+            if path.absolute().parent.name.startswith("version_"):
+                found.setdefault(path.resolve(), path)  # a folder may be named twice
     runs, unreadable = [], []
     for path in found.values():
         try:
@@ -102,27 +64,46 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 def _read(folder: Path) -> Run:
     """A run, if it has all that the report reads, so that one damaged run is left out and the others are reported."""
     summary, config = read_summary(folder), read_config(folder / CONFIG)
-    machine, epochs = summary["machine"], summary["by_epoch"].values()
+    machine = summary["machine"]
     settings = {name: value for name, value in flat(config).items() if not name.startswith(NO_COLUMN)}
     settings |= {"network": summary.get("network", OURS), "data.source": summary["data"]}
     settings |= {"trainer.precision": machine["precision"], "trainer.max_epochs": summary["epochs"]}
     settings["program"] = summary.get("program", "")  # another one than ours may leave runs of the same form
-    settings |= {f"machine.{part}": machine[part] for part in ("threads", "gpu") if machine.get(part)}
-    settings |= {name: summary[name] for name in ("convolutions",) if name in summary}  # by whom, on a CPU
+    known = {"convolutions": summary.get("convolutions"), **machine}
+    settings |= {name: known[name] for name in ("code", "torch", "threads", "gpu", "convolutions") if known.get(name)}
     json.dumps(settings)  # a date or a set, which YAML has, is no setting
     if settings["network"] == OURS:
         settings["model.channels"], settings["model.hidden"]
-    run = Run(summary, settings)
-    int(summary["setup"].partition("x")[0]), summary["neighbours"]["other_cores"] + 0
-    counts = [machine["cores"], *(summary[name] for name in ("batch_size", "seed", "epochs"))]
-    numbers = [
-        *run.measured().values(),
-        *(rate for each in summary.get("calibration", {}).values() for rate in each.values()),
-    ]
-    texts = [summary["data"], settings["network"], *map(str, machine.values())]
-    for kind, values in ((int, counts), (int | float, numbers), (str, texts)):
-        if wrong := [value for value in values if not isinstance(value, kind)]:
-            raise TypeError(f"{wrong[0]!r} is no {kind}")
-    if any(len(each) != summary["epochs"] for each in epochs):
+    int(summary["setup"].partition("x")[0]), machine["processor"] + "", summary["neighbours"]["other_cores"] + 0
+    if wrong := [name for name in ("batch_size", "seed", "epochs") if not isinstance(summary[name], int)]:
+        raise TypeError(f"{wrong[0]} is no number")
+    if any(len(each) != summary["epochs"] for each in summary["by_epoch"].values()):
         raise ValueError("by_epoch is not of all epochs")
-    return run
+    rates = [each["fp32_gflops"] for each in summary.get("calibration", {}).values() if "fp32_gflops" in each]
+    return Run(summary, settings, _measured(summary), _epochs(summary), fmean(rates) if rates else math.nan)
+
+
+def _measured(summary: Mapping[str, Any]) -> dict[str, float]:
+    found = {**summary["metrics"], "steps": summary["steps"], "parameters": summary["parameters"]}
+    found |= {f"median/{name}": value for name, value in summary["median"].items()}
+    found["seconds/train"] = sum(summary["by_epoch"].get("seconds/train_epoch", ()))
+    if "val/accuracy" in found:
+        found["errors"] = _errors(summary, found["val/accuracy"])
+    return {name: value + 0.0 for name, value in found.items()}
+
+
+def _epochs(summary: Mapping[str, Any]) -> list[dict[str, float]]:
+    found = summary["by_epoch"]
+    seconds = accumulate(found["seconds/epoch"])
+    each = zip(seconds, found.get("val/accuracy", ()), found.get("val/loss", ()), strict=False)
+    return [
+        {"epoch": epoch, "seconds": reached, "errors": _errors(summary, accuracy), "val/loss": loss + 0.0}
+        for epoch, (reached, accuracy, loss) in enumerate(each, 1)
+        if None not in (accuracy, loss)
+    ]
+
+
+def _errors(summary: Mapping[str, Any], accuracy: float) -> float:
+    """Of 10,000 test images: a count, which a float of 32 bits does not quite give back."""
+    images = summary.get("test_images", TESTED)
+    return round((1 - accuracy) * images) * TESTED / images
