@@ -132,13 +132,18 @@ def test_the_paper_alone_needs_no_logs_and_no_torch(tmp_path):
     assert "Nothing of ours ran" in text and "changes between 256 and 512." in text and "5.52 [5.33, 5.70]" in text
 
 
+def make_study(logs: Path, setup: str, seconds: float, times_the_errors: float = 1.0, **made: dict[str, str]) -> None:
+    """Three seeds of all batch sizes, which have so many times the errors of the paper's one GPU, and its loss."""
+    for place, seed in product(range(len(paper.BATCH_SIZES)), range(3)):
+        accuracy, loss = (table["1xgpu"][place] for table in (paper.ACCURACY, paper.LOSS))
+        spread = 1 + 0.02 * (seed - 1)
+        errors = (1 - accuracy) * spread * times_the_errors
+        make_run(logs, setup, paper.BATCH_SIZES[place], seed, seconds * spread, 1 - errors, loss * spread, **made)
+
+
 def test_the_first_screen_is_six_sentences_of_the_numbers(tmp_path):
     for setup, factor in (("1xcpu", 1.0), ("2xcpu", 1.1)):
-        for size, seed in product(paper.BATCH_SIZES, range(3)):
-            theirs = [table["1xgpu"][paper.BATCH_SIZES.index(size)] for table in (paper.ACCURACY, paper.LOSS)]
-            spread = 1 + 0.02 * (seed - 1)
-            made = factor * 100 * spread, 1 - (1 - theirs[0]) * spread, theirs[1] * spread
-            make_run(tmp_path / "logs", setup, size, seed, *made)
+        make_study(tmp_path / "logs", setup, 100 * factor)
     shown = " ".join(written(tmp_path, tmp_path / "logs").split("![")[0].split()).split(" - ")
     assert len(shown) == 7
     assert "**No GPU ran.** 42 runs, 7 batch sizes, 3 seeds, on 1 core of Z80; [95 % intervals]." in shown[0]
@@ -148,6 +153,15 @@ def test_the_first_screen_is_six_sentences_of_the_numbers(tmp_path):
     # 790.19 s / 119.89 s and 506.80 s / 17.64 s; 180.50 s / 119.89 s and 14.67 s / 17.64 s.
     assert all(number in shown[5] for number in ("6.6 (", "29 times", "51 % longer", "17 %"))
     assert "`2xcpu` took 1.10 [1.10, 1.10] times `1xcpu`; errors and loss are equal." in shown[6]
+
+
+def test_the_first_screen_says_what_differs(tmp_path):
+    make_study(tmp_path / "a", "1xcpu", 100.0)
+    make_study(tmp_path / "b", "1xcpu", 60.0, times_the_errors=1.5, machine={"precision": "bf16-mixed"})
+    text = " ".join(written(tmp_path, tmp_path).split())
+    assert "**Equal** beside the paper's one GPU" in text and "errors and loss differ (below)." in text
+    text = " ".join(written(tmp_path, tmp_path / "b").split())
+    assert "**Differs** beside the paper's one GPU: `1xcpu` makes 1.50 [1.5" in text
 
 
 def test_runs_that_are_not_the_papers_come_first_and_are_not_compared_with_it(tmp_path):

@@ -103,14 +103,13 @@ def ratios(log: pd.Series, reference: str, others: Collection[str]) -> dict[str,
     If no batch size has two seeds, the interval is that of the scatter over the batch sizes.
     """
     frame = log.rename("y").reset_index()
-    frame = frame[frame.column.isin([reference, *others])]
     frame["pair"] = frame.batch_size.astype(str) + " " + frame.seed.astype(str)
+    frame = frame[frame.column.isin([reference, *others])]
     frame = frame[frame.groupby("pair").column.transform("size") > 1]
     if reference not in set(frame.column):
         return {}
     columns = sorted(set(frame.column) - {reference})
-    for place, column in enumerate(columns):
-        frame[f"x{place}"] = (frame.column == column).astype(float)
+    frame = frame.assign(**{f"x{place}": (frame.column == each).astype(float) for place, each in enumerate(columns)})
     terms = [f"x{place}" for place in range(len(columns))]
     if 1 < frame.batch_size.nunique() < frame.pair.nunique():
         terms += [f"{term}:C(batch_size, Sum)" for term in terms]
