@@ -236,3 +236,13 @@ def test_columns_have_short_names_and_say_in_what_they_are_not_the_papers(tmp_pa
         ("1xcpu, Keras, fp32", "", ()),
         ("2xcpu, fp32", "", ('source "sample"',)),
     ]
+
+
+def test_who_computed_the_convolutions_is_compared_within_a_network(tmp_path):
+    for network, by in (("MNISTClassifier", "step.cpp"), ("Own", "PyTorch")):
+        own = {"network": network, "convolutions": by}
+        make_run(tmp_path / network, "1xcpu", 128, 0, 100.0, 0.99, 0.03, summary=own)
+    assert {each.title for each in columns(read_runs([tmp_path])).values()} == {"1xcpu, fp32"}
+    make_run(tmp_path / "without", "1xcpu", 128, 1, 300.0, 0.99, 0.03, summary={"convolutions": "PyTorch"})
+    rest = {each.rest for each in columns(read_runs([tmp_path])).values()}
+    assert rest == {'convolutions "step.cpp"', 'convolutions "PyTorch"'}

@@ -98,6 +98,7 @@ def _column(run: Run, own: Mapping[str, str]) -> Column:
 def _differs(texts: pd.DataFrame, name: str, setups: Sequence[str]) -> bool:
     # What follows from the setup or from the network is compared only within one setup or network.
     of = setups if name in OF_A_SETUP else texts.network if name.startswith("model.") else [0] * len(texts)
+    of = [setups, texts.network] if name == "convolutions" else of
     return bool(texts[name].groupby(of).nunique().max() > 1)
 
 
