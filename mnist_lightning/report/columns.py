@@ -97,9 +97,8 @@ def _column(run: Run, own: Mapping[str, str]) -> Column:
 
 def _differs(texts: pd.DataFrame, name: str, setups: Sequence[str]) -> bool:
     # What follows from the setup or from the network is compared only within one setup or network.
-    of = setups if name in OF_A_SETUP else texts.network if name.startswith("model.") else [0] * len(texts)
-    of = [setups, texts.network] if name == "convolutions" else of
-    return bool(texts[name].groupby(of).nunique().max() > 1)
+    within = [setups] * (name in OF_A_SETUP) + [texts.network] * name.startswith(("model.", "convolutions"))
+    return bool(texts[name].groupby(within or [0] * len(texts)).nunique().max() > 1)
 
 
 def machines(runs: Sequence[Run]) -> dict[Run, str]:
@@ -135,7 +134,7 @@ def values(table: pd.DataFrame, metric: str) -> pd.Series:
 def told(name: str, value: Any) -> str:
     """A setting in the name of a column or in its legend; empty if it says nothing."""
     value = UNSET.get(name) if value is None else value
-    if value in (None, "") and (name in (*OF_A_SETUP, "program") or _of_network(name)):
+    if value in (None, "") and (name == "program" or _of_network(name)):
         return ""
     short = {"trainer.precision": SHORT.get(str(value)), "network": value, "machine": value, "program": value}.get(name)
     return str(short) if short else f"{name.rpartition('.')[2]} {json.dumps(value)}"

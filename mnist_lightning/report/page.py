@@ -115,11 +115,11 @@ def beside(page: Page) -> dict[tuple[str, str], Ratios]:
 def lines(page: Page) -> dict[str, Any]:
     """What steps and images cost, by column: the paper's whole runs, and ours without validation."""
     found = {f"paper, {setup}": stats.fit_line(paper.STEPS, seconds) for setup, seconds in paper.SECONDS.items()}
+    means = [values(page.table, name).groupby(CELL).mean() for name in ("seconds/train", "steps")] if page.alike else []
     for column in page.alike:
-        mean = {name: values(page.table, name).groupby(CELL).mean() for name in ("seconds/train", "steps")}
-        own = mean["seconds/train"][mean["seconds/train"].index.get_level_values(0) == column.name]
-        if len(own) > 2:
-            found[column.name] = stats.fit_line(list(mean["steps"][own.index]), list(own))
+        seconds, steps = (mean[mean.index.isin([column.name], level="column")] for mean in means)
+        if len(seconds) > 2:
+            found[column.name] = stats.fit_line(list(steps[seconds.index]), list(seconds))
     return found
 
 
