@@ -1,6 +1,5 @@
 """What TensorBoard and other programs find in a run."""
 
-import json
 import shlex
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.backend_context import Context
-from test_fit import AT_THE_END, BY_EPOCH
+from test_fit import AT_THE_END, BY_EPOCH, summary_in
 
 SESSION = "_hparams_/session_start_info"
 
@@ -39,7 +38,7 @@ def events(run) -> EventAccumulator:
 
 def test_every_metric_is_read_into_a_data_frame_and_what_one_compares_is_on_a_page(run, events):
     assert set(events.Tags()["scalars"]) == BY_EPOCH | AT_THE_END
-    frame, summary = SummaryReader(str(run)).scalars, json.loads((run / "summary.json").read_text())
+    frame, summary = SummaryReader(str(run)).scalars, summary_in(run)
     for name in BY_EPOCH | AT_THE_END:
         points = frame[frame["tag"] == name]
         assert list(points["step"]) == ([1, 2] if name in BY_EPOCH else [2]), name
@@ -59,7 +58,7 @@ def session(events: EventAccumulator) -> dict[str, object]:
 
 
 def test_a_finished_run_is_a_row_of_hyperparameters(run, events):
-    row, summary = session(events), json.loads((run / "summary.json").read_text())
+    row, summary = session(events), summary_in(run)
     named = {"setup": "1xcpu", "batch_size": 480, "seed": 0, "data": "sample", "precision": "32-true", "epochs": 2}
     named |= {"channels": "[8, 16]", "hidden": 16, "dropout": "[0.25, 0.5]", "learning_rate": 1.0}
     assert row.items() >= (named | {"network": "MNISTClassifier", "accumulate_grad_batches": 1}).items()

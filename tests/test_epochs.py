@@ -1,12 +1,11 @@
 """The last numbers of a run belong to its last weights, every epoch has its checkpoint, and nothing else is a run."""
 
-import json
 import os
 from pathlib import Path
 
 import torch
 from conftest import SMALL
-from test_fit import RUNS, scalars
+from test_fit import RUNS, scalars, summary_in
 
 from mnist_lightning.model import MNISTClassifier
 
@@ -35,7 +34,7 @@ def test_every_epoch_is_saved_and_the_last_one_validated(command, monkeypatch, c
     # An epoch without validation has its checkpoint, and training goes on from it.
     assert torch.load(LAST, weights_only=True)["epoch"] == 0
     assert command(*FIT, *run, "--ckpt_path", LAST) == 0
-    summary = json.loads((RUNS / "version_0" / "summary.json").read_text())
+    summary = summary_in(RUNS / "version_0")
     validated = summary["by_epoch"]["val/accuracy"]
     assert [value is None for value in validated] == [True, True, False, True, False]
     assert summary["metrics"]["val/accuracy"] == validated[4] != validated[2]
@@ -77,16 +76,16 @@ def test_max_time_ends_with_an_epoch(command):
     """A second is over within an epoch, which is trained to its end."""
     assert command(*FIT, "--trainer.max_time=00:00:00:01", "--trainer.max_epochs=999") == 0
     run = RUNS / "version_0"
-    summary, saved = json.loads((run / "summary.json").read_text()), torch.load(LAST, weights_only=True)
+    summary, saved = summary_in(run), torch.load(LAST, weights_only=True)
     assert summary["steps"] == 2 * summary["epochs"] == saved["global_step"] < 2 * 999
     assert summary["by_epoch"]["val/accuracy"][-1] == summary["metrics"]["val/accuracy"]
     # A run that has finished stays what it is when it goes on without more time.
     assert command("fit", "--ckpt_path", LAST) == 0
-    assert json.loads((run / "summary.json").read_text()) == summary
+    assert summary_in(run) == summary
     # One that was lost after its last checkpoint gets its summary.
     (run / "summary.json").unlink()
     assert command("fit", "--ckpt_path", LAST) == 0
-    again = json.loads((run / "summary.json").read_text())
+    again = summary_in(run)
     for name in ("epochs", "steps", "by_epoch"):
         assert again[name] == summary[name]
 
@@ -106,4 +105,4 @@ def test_the_last_checkpoint_is_never_one_that_training_cannot_go_on_from(comman
 def test_one_batch_is_not_all_batches(command):
     """Python's cache of types may give the parser `float | int` for `int | float`, and 1.0 is a share."""
     assert command(*FIT, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
-    assert json.loads((RUNS / "version_0" / "summary.json").read_text())["steps"] == 1
+    assert summary_in(RUNS / "version_0")["steps"] == 1

@@ -30,6 +30,10 @@ def results(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: points for tag, points in scalars(run).items() if tag.startswith(("train/", "val/"))}
 
 
+def summary_in(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
@@ -52,7 +56,7 @@ def test_fit_leaves_a_whole_run(command, capsys):
         for _, accuracy in curves[tag]:
             assert accuracy * whole == pytest.approx(round(accuracy * whole), abs=1e-2)
 
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_in(run)
     assert summary["metrics"].keys() == RESULTS | {"seconds/fit", "seconds/warm_up"}
     assert summary["by_epoch"].keys() == TIMES | {"val/loss", "val/accuracy"}
     for tag, value in summary["metrics"].items():
@@ -148,7 +152,7 @@ def test_configs_and_options_do_what_they_say(command):
     saved = RUNS.with_name("1xcpu-b0480-s3") / "version_0" / "config.yaml"
     assert command("fit", "--config", saved, "--data.batch_size=512", "--seed_everything=4") == 0
     other = Path("logs/1xcpu-b0512-s4/version_0")
-    summary = json.loads((other / "summary.json").read_text())
+    summary = summary_in(other)
     assert (summary["batch_size"], summary["seed"], summary["steps"]) == (512, 4, 8)
 
 

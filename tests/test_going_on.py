@@ -1,6 +1,5 @@
 """Runs that are made again, and runs that go on from their checkpoint."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_fit import RUNS, SMALL_FIT, results, same_weights, scalars, weights
+from test_fit import RUNS, SMALL_FIT, results, same_weights, scalars, summary_in, weights
 
 from mnist_lightning.run_files import lock_of
 from mnist_lightning.runs.record import RunRecord
@@ -41,9 +40,9 @@ def test_config_reruns_bit_for_bit_and_resume_ends_the_same(command):
     assert config == yaml.safe_load((whole / "config.yaml").read_text())
 
     # To resume a finished run trains nothing and loses nothing.
-    finished = json.loads((resumed / "summary.json").read_text())
+    finished = summary_in(resumed)
     assert command("fit", "--config", resumed / "config.yaml", "--ckpt_path", last) == 0
-    again = json.loads((resumed / "summary.json").read_text())
+    again = summary_in(resumed)
     assert {name: again[name] for name in ("metrics", "by_epoch", "epochs", "steps")} == {
         name: finished[name] for name in ("metrics", "by_epoch", "epochs", "steps")
     }
@@ -69,7 +68,7 @@ def test_a_killed_epoch_is_trained_again_and_counted_once(command, monkeypatch):
         patched.setattr(MNISTClassifier, "on_train_epoch_end", die)
         assert command("fit", "--ckpt_path", killed / "checkpoints/last.ckpt", "--trainer.max_epochs=3") == 1
     # It has not gone further than its checkpoint, whose summary tells the truth.
-    assert json.loads((killed / "summary.json").read_text())["epochs"] == 1
+    assert summary_in(killed)["epochs"] == 1
     assert len(scalars(killed)["val/loss"]) == 2
 
     assert command("fit", "--config", killed / "config.yaml", "--ckpt_path", killed / "checkpoints/last.ckpt") == 0
@@ -107,7 +106,7 @@ def test_a_checkpoint_without_its_folder_begins_a_run_of_its_own(command):
         shutil.copy(RUNS.with_name("1xcpu-b0480-s7") / "version_0" / "checkpoints" / "last.ckpt", "alone.ckpt")
     )
     assert command("fit", "--ckpt_path", alone, "--data.source=sample", "--trainer.max_epochs=2") == 0
-    summary = json.loads((RUNS.with_name("1xcpu-b0480-s7") / "version_1" / "summary.json").read_text())
+    summary = summary_in(RUNS.with_name("1xcpu-b0480-s7") / "version_1")
     assert (summary["epochs"], summary["batch_size"], summary["resumed"]) == (2, 480, True)
 
 
@@ -129,7 +128,7 @@ def test_a_csv_is_not_overwritten_by_a_resumed_run(command, capsys, monkeypatch)
     assert "trainer.logger" in capsys.readouterr().err.splitlines()[-1]
     assert command(*go_on.split()) == 0
     assert (run / "metrics.csv").read_bytes() == written
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_in(run)
     assert summary["resumed"] and summary["epochs"] == 2
 
 

@@ -1,13 +1,12 @@
 """On a GPU, where there is one: the same experiment, and no step that waits for the host."""
 
-import json
 from time import perf_counter
 
 import pytest
 import torch
 from conftest import SMALL, spawn
 from lightning.pytorch import Callback, Trainer
-from test_fit import weights
+from test_fit import summary_in, weights
 
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.measure.clock import now
@@ -22,7 +21,7 @@ def test_a_gpu_trains_the_weights_of_a_processor(command, tmp_path):
     assert command(*DOUBLE, "--trainer.accelerator=cpu") == 0
     ours, theirs = (next(tmp_path.glob(f"logs/1x{kind}/*/*/version_0")) for kind in ("gpu", "cpu"))
     assert all((weights(ours)[name].cpu() - weight).abs().max() < 1e-9 for name, weight in weights(theirs).items())
-    machine = json.loads((ours / "summary.json").read_text())["machine"]
+    machine = summary_in(ours)["machine"]
     assert (machine["gpu"], machine["tf32"]) == (torch.cuda.get_device_name(), False)
 
 

@@ -1,24 +1,21 @@
-"""What users of Lightning are used to: its callbacks, profilers and loggers, a warm start, a network or images of one's own."""
+"""What users of Lightning are used to: its callbacks, profilers and loggers, a warm start, its tuner, its metrics."""
 
 import csv
-import json
 import logging
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, SMALL, spawn
-from test_fit import same_weights, weights
-from test_python import ONE, RUNS, make_trainer, small
+from conftest import SMALL, spawn
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.tuner import Tuner
+from test_fit import same_weights, scalars, summary_in, weights
+from test_python import RUNS, files, make_trainer, small
 
-from mnist_lightning import MNISTDataModule, commands
-from mnist_lightning.data import Digits
-from mnist_lightning.run_files import PROGRAM
+from mnist_lightning import MNISTDataModule, experiment
 
-OWN = PROJECT / "docs" / "own_network.py"
 FIT = ["fit", *SMALL, "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.limit_train_batches=1"]
 
 
@@ -50,57 +47,6 @@ def test_a_warm_start_has_other_settings(command):
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
-class Negatives(MNISTDataModule):
-    """The sample with dark digits on light ground."""
-
-    def load(self) -> tuple[Digits, Digits]:
-        train, test = super().load()
-        return Digits(255 - train.images, train.labels), Digits(255 - test.images, test.labels)
-
-
-def test_other_images_with_the_same_batches(command):
-    make_trainer().fit(*small())
-    make_trainer().fit(small()[0], Negatives(source="sample", batch_size=480))
-    light, dark = (json.loads((RUNS / f"version_{n}" / "summary.json").read_text()) for n in (0, 1))
-    assert light["data_fingerprint"] != dark["data_fingerprint"]
-    assert not same_weights(RUNS / "version_0", RUNS / "version_1")
-    # A run goes on with its own images only.
-    last = RUNS / "version_1" / "checkpoints" / "last.ckpt"
-    with pytest.raises(ValueError, match="other images"):
-        make_trainer(max_epochs=2, last=last).fit(*small())
-    make_trainer(max_epochs=2, last=last).fit(small()[0], Negatives(source="sample", batch_size=480))
-    assert json.loads((RUNS / "version_1" / "summary.json").read_text())["epochs"] == 2
-
-
-@pytest.mark.slow
-def test_another_network_has_its_clock_its_record_its_study_and_its_report(command, monkeypatch, capsys):
-    perceptron, program = runpy.run_path(str(OWN))["Perceptron"], list(PROGRAM)
-
-    def run(*args: str) -> str:
-        monkeypatch.setattr(sys, "argv", [str(OWN), *args])
-        try:
-            assert commands.main(model=perceptron) == 0
-        finally:
-            PROGRAM[:] = program
-        return capsys.readouterr().out
-
-    study = ["study", "--name=own", f"--setups=[{PROJECT}/configs/1xcpu.yaml]", "--batch_sizes=[480]", "--retry=0"]
-    study += [f"--fit={json.dumps({'data.source': 'sample', 'trainer.max_epochs': 1})}"]
-    assert "[1/1] 1xcpu, batch size 480, seed 0: " in run(*study)
-    assert "finished before" in run(*study)
-    own = Path("logs/own/1xcpu-b0480-s0/version_0")
-    shapes = {"dense1.weight": (64, 784), "dense1.bias": (64,), "dense2.weight": (10, 64), "dense2.bias": (10,)}
-    assert {name: tuple(each.shape) for name, each in weights(own).items()} == shapes
-    summary = json.loads((own / "summary.json").read_text())
-    assert (summary["network"], summary["parameters"]) == ("Perceptron", 64 * 785 + 10 * 65)
-    assert summary["command"].startswith(f"python {OWN} fit --config ")
-    # A run of the paper's network beside it is another column.
-    assert command("fit", *SMALL, *ONE) == 0
-    assert "of 2 runs" in run("report")
-    text = Path("report/report.md").read_text()
-    assert "| MNISTClassifier | 1xcpu, fp32 | 480 |" in text and "| Perceptron | 1xcpu, fp32 | 480 |" in text
-
-
 def test_a_csv_beside_a_whole_run(command, capsys):
     assert command(*FIT, "--trainer.logger=CSVLogger") == 0
     assert "tensorboard --logdir" not in capsys.readouterr().out
@@ -109,7 +55,7 @@ def test_a_csv_beside_a_whole_run(command, capsys):
         rows = list(csv.DictReader(file))
     assert {"val/accuracy", "seconds/epoch", "images_per_second", "seconds/fit"} <= set(rows[0])
     accuracies = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_in(run)
     assert accuracies == pytest.approx(summary["by_epoch"]["val/accuracy"]) and summary["steps"] == 2
     assert (run / "checkpoints" / "last.ckpt").exists() and not list(run.glob("events*"))
 
@@ -126,5 +72,91 @@ def test_loggers_that_keep_no_folders_write_beside_tensorboards(tmp_path, packag
     options = [f"--trainer.logger={logger[0]}", f"--trainer.logger.{logger[1]}"]
     done = spawn(tmp_path, *FIT, *options, WANDB_SILENT="true", WANDB_MODE="offline")
     assert done.returncode == 0 and "Test accuracy" in done.stdout, done.stderr
-    assert json.loads((tmp_path / RUNS / "version_0" / "summary.json").read_text())["epochs"] == 2
+    assert summary_in(tmp_path / RUNS / "version_0")["epochs"] == 2
     assert len(list(tmp_path.glob(left))) == 1 and len(list((tmp_path / RUNS / "version_0").glob("events*"))) == 1
+
+
+def test_lightnings_tuner_finds_a_rate_and_a_batch_size_that_the_run_takes(command):
+    network, data = small()
+    trainer = make_trainer(max_epochs=5)
+    # A decrease of the loss must be seen within 45 batches.
+    rate = Tuner(trainer).lr_find(network, data, num_training=40, early_stop_threshold=None).suggestion()
+    assert network.hparams.learning_rate == rate != 1.0 and files() == {}
+    trainer.fit_loop.max_epochs = 1
+    trainer.fit(network, data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == rate
+    assert yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())["model"]["learning_rate"] == rate
+    assert not summary_in(RUNS / "version_0")["resumed"]
+
+    network, data = small()
+    size = Tuner(make_trainer()).scale_batch_size(network, data, init_val=240, max_trials=2)
+    make_trainer().fit(small()[0], data)
+    assert summary_in(Path(f"logs/1xcpu-b{size:04d}-s0/version_0"))["batch_size"] == size == data.batch_size == 480
+
+
+def test_a_rate_set_in_the_hyperparameters_is_the_optimisers(command):
+    network, data = small()
+    network.hparams.learning_rate = 0.4
+    trainer = make_trainer(enable_progress_bar=False)
+    trainer.fit(network, data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.4
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_trained(command):
+    make_trainer(limit_train_batches=2).fit(*small())
+    network, data = small()
+    make_trainer(limit_train_batches=2).fit(torch.compile(network), data)
+    one, other = (summary_in(RUNS / f"version_{n}")["metrics"]["train/loss"] for n in (0, 1))
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+class Reader(Callback):
+    """Reads what was logged when an epoch ends."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, list[float]] = {"train/loss": [], "val/loss": []}
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.read["train/loss"].append(float(trainer.callback_metrics["train/loss"]))
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.read["val/loss"].append(float(trainer.callback_metrics["val/loss"]))
+
+
+def test_a_callback_reads_the_metrics_of_the_epoch_that_ends(command):
+    reader = Reader()
+    settings = {**experiment.trainer_settings(max_epochs=2), "accelerator": "cpu"}
+    Trainer(**settings, callbacks=[*experiment.callbacks(), reader]).fit(*small())
+    for name, read in reader.read.items():
+        assert read == [value for _, value in scalars(RUNS / "version_0")[name]]
+    # Batches of Lightning's sanity check are none of the epoch's.
+    Trainer(**{**settings, "num_sanity_val_steps": 1}, callbacks=experiment.callbacks()).fit(*small())
+    for name in reader.read:
+        assert scalars(RUNS / "version_1")[name] == scalars(RUNS / "version_0")[name]
+    images = small()[0]
+    with pytest.raises(RuntimeError, match="shape"):
+        images(torch.zeros(2, 3, 28, 28, dtype=torch.uint8))  # three channels are not three images
+
+
+def test_a_run_with_callbacks_of_ones_own_is_not_rerun_without_them(command, capsys):
+    stop = EarlyStopping("val/accuracy", mode="max", stopping_threshold=0.0)
+    settings = {**experiment.trainer_settings(max_epochs=3), "accelerator": "cpu"}
+    Trainer(**settings, callbacks=[*experiment.callbacks(), stop]).fit(*small())
+    assert summary_in(RUNS / "version_0")["epochs"] == 1
+    assert "rerun  python " in (told := capsys.readouterr().out) and "--config" not in told
+    assert command("fit", "--config", RUNS / "version_0/config.yaml") == 2
+    assert "trainer.callbacks" in capsys.readouterr().err.splitlines()[-1]
+    assert not (RUNS / "version_1").exists()
+
+
+def test_an_evaluation_after_the_fit_is_of_the_epoch_that_was_trained(command):
+    network, data = small()
+    trainer = make_trainer(max_epochs=2)
+    trainer.fit(network, data)
+    (found,) = trainer.test(network, data, verbose=False)
+    (same,) = trainer.validate(network, data, verbose=False)
+    assert found.keys() == {"test/loss", "test/accuracy"} and same["val/loss"] == found["test/loss"]
+    points = scalars(RUNS / "version_0")
+    assert [step for step, _ in points["test/loss"]] == [2] and [step for step, _ in points["val/loss"]] == [1, 2, 2]

@@ -1,12 +1,11 @@
 """What a run says of its machine, and whether its times can be trusted."""
 
-import json
 from importlib.metadata import version
 from time import perf_counter
 
 import pytest
 import torch
-from test_fit import RUNS, SMALL_FIT
+from test_fit import RUNS, SMALL_FIT, summary_in
 
 from mnist_lightning.measure import calibration
 from mnist_lightning.measure.disturbance import disturbances
@@ -29,7 +28,7 @@ def test_a_rate_is_that_of_the_product_and_of_the_copy(monkeypatch):
 
 def test_a_fit_tells_its_machine(command):
     assert command(*SMALL_FIT, "--trainer.max_epochs=1") == 0
-    summary = json.loads((RUNS / "version_0" / "summary.json").read_text())
+    summary = summary_in(RUNS / "version_0")
     machine = summary["machine"]
     assert machine["threads"] == torch.get_num_threads() and machine["precision"] == "32-true"
     assert machine["torch"] == version("torch") and machine["processor"] and machine["cores"] >= 1

@@ -1,7 +1,6 @@
 """The same run from Python as from the command line."""
 
 import errno
-import json
 import os
 import re
 import runpy
@@ -18,7 +17,7 @@ from conftest import PROJECT, SMALL
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from test_fit import results, same_weights
+from test_fit import results, same_weights, summary_in
 
 from mnist_lightning import MNISTClassifier, MNISTDataModule, experiment
 from mnist_lightning.data import Digits
@@ -62,7 +61,7 @@ def test_the_readmes_lines_make_the_run_that_fit_makes(command, capsys):
     assert same_weights(typed, called) and results(typed) == results(called)
     kinds = [{path.name.split(".")[0] for path in run.iterdir()} - {""} for run in (typed, called)]
     assert kinds[0] == kinds[1] == {"checkpoints", "config", "events", "hparams", "summary"}
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (typed, called)]
+    summaries = [summary_in(run) for run in (typed, called)]
     assert shape(summaries[0]) == shape(summaries[1])
     assert capsys.readouterr().out.count("Training time") == 2
     # Its config makes the same run on the command line.
@@ -78,7 +77,7 @@ def test_a_run_from_python_goes_on_in_its_folder(command):
     assert sorted(path.name for path in RUNS.glob("version_*")) == ["version_0", "version_1"]
     assert same_weights(whole, resumed) and results(whole) == results(resumed)
     assert yaml.safe_load((resumed / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
-    assert json.loads((resumed / "summary.json").read_text())["resumed"]
+    assert summary_in(resumed)["resumed"]
 
 
 def test_a_trainer_makes_one_run_and_nothing_that_is_refused_changes_it(command):
@@ -167,7 +166,7 @@ def test_a_closed_stderr_does_not_break_a_fit(tmp_path):
     done = subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode == 0 and "Test accuracy" in done.stdout
     # One batch of a command line is one batch, and not all of them, which 1.0 would be.
-    assert json.loads((tmp_path / RUNS / "version_0" / "summary.json").read_text())["steps"] == 1
+    assert summary_in(tmp_path / RUNS / "version_0")["steps"] == 1
 
 
 @pytest.mark.parametrize("size", ["4k", "64k"])

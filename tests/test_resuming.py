@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT, spawn
-from test_fit import RUNS, SMALL_FIT, results, same_weights, weights
+from test_fit import RUNS, SMALL_FIT, results, same_weights, summary_in, weights
 
 from mnist_lightning.runs.config import FREE, flat
 
@@ -120,7 +120,7 @@ def test_what_changes_no_number_is_accepted_and_ends_with_the_same_bits(run):
     options = [f"--trainer.{each}" for each in free]
     assert run("fit", "--ckpt_path", other / "checkpoints" / "last.ckpt", *options) == 0
     assert same_weights(RUN, other) and results(RUN) == results(other)
-    assert json.loads((other / "summary.json").read_text())["steps"] == 4
+    assert summary_in(other)["steps"] == 4
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_a_damaged_checkpoint_is_named(run, capsys):
 def test_a_run_of_earlier_code_is_rerun_and_resumed(command):
     shutil.copytree(PROJECT / "tests" / "written_before", RUN)
     LAST.symlink_to("epoch=00.ckpt")
-    recorded = json.loads((RUN / "summary.json").read_text())["metrics"]
+    recorded = summary_in(RUN)["metrics"]
     assert command("fit", "--config", RUN / "config.yaml", "--trainer.max_epochs=2") == 0
     again = RUN.with_name("version_1")
-    first = json.loads((again / "summary.json").read_text())["by_epoch"]["val/loss"][0]
+    first = summary_in(again)["by_epoch"]["val/loss"][0]
     # Another processor rounds otherwise.
     assert first == pytest.approx(recorded["val/loss"], rel=1e-4)
 
     assert command("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2") == 0
-    summary = json.loads((RUN / "summary.json").read_text())
+    summary = summary_in(RUN)
     assert (summary["epochs"], summary["steps"], summary["resumed"]) == (2, 18, True)
     for name, weight in weights(RUN).items():
         torch.testing.assert_close(weight, weights(again)[name], rtol=1e-3, atol=1e-4)

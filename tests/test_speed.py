@@ -1,14 +1,13 @@
 """What makes a run fast changes nothing in it."""
 
 import ctypes
-import json
 import subprocess
 import sys
 
 import pytest
 import torch
 from conftest import PROJECT, SMALL
-from test_fit import RUNS, SMALL_FIT, results, scalars, weights
+from test_fit import RUNS, SMALL_FIT, results, scalars, summary_in, weights
 
 
 @pytest.mark.parametrize("compiled", ["null", pytest.param("true", marks=pytest.mark.slow)])
@@ -28,7 +27,7 @@ def test_bf16_learns_as_fp32_does(command):
     fast = ["--config", PROJECT / "configs" / "fast.yaml"]
     assert command("fit", *fast, "--trainer.accelerator=cpu", *SMALL, "--trainer.max_epochs=1") == 0
     exact, rounded = (scalars(RUNS / f"version_{n}")["val/loss"][-1][1] for n in range(2))
-    summary = json.loads((RUNS / "version_1" / "summary.json").read_text())
+    summary = summary_in(RUNS / "version_1")
     assert summary["machine"]["precision"] == "bf16-mixed"
     assert exact < 2 and 0 < abs(rounded - exact) < 0.02
 

@@ -1,7 +1,6 @@
 """Two and three processes on the CPU against one: the same experiment."""
 
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PROJECT, SMALL, noise, spawn
-from test_fit import results, same_weights, scalars, weights
+from test_fit import results, same_weights, scalars, summary_in, weights
 
 # 4,000 images in batches of 192: 21 steps, the last one of 160 images, 80 a device.
 DOUBLE = [*SMALL, "--data.batch_size=192", "--trainer.precision=64-true", "--trainer.max_epochs=1"]
@@ -89,7 +88,7 @@ def test_a_script_leaves_the_run_that_fit_leaves(folder, tmp_path):
     assert same_weights(script, fit) and results(script) == results(fit)
     left = [{path.name.partition(".out")[0] for path in each.iterdir()} for each in (script, fit)]
     assert left[0] == left[1] >= {"summary.json", "config.yaml"}
-    assert json.loads((script / "summary.json").read_text())["command"] == "python script.py"
+    assert summary_in(script)["command"] == "python script.py"
 
 
 def test_validation_is_that_of_one_process(folder, command, monkeypatch, capsys):
