@@ -23,6 +23,7 @@ from mnist_lightning.report.stats import (
     measured,
     ratios,
     scatter,
+    unrelated,
 )
 
 
@@ -70,6 +71,25 @@ def test_two_columns_are_compared_seed_by_seed():
     assert ratio(lone) == pytest.approx((*np.exp([0.2, *test.confidence_interval()]), test.pvalue))
     assert ratio({cell: lone[cell] for cell in list(lone)[:2]}) == (pytest.approx(math.exp(0.1)), 0.0, math.inf, 1.0)
     assert ratios(series({("one", 32): one, ("two", 64): two}), "one", ["two"]) == {}
+
+
+def test_columns_of_other_seeds_are_compared_by_the_means_of_their_seeds():
+    """Each seed moves all sizes alike, so that it counts once: Welch's t test of the seeds' means, which a size more does not change."""
+    sizes, one, two = {32: 0.0, 64: 1.0}, [0.1, 0.3, 0.2], [0.0, 0.05, 0.01, 0.1]
+    three, four = (series({("c", size): [b + x for x in own] for size, b in sizes.items()}) for own in (one, two))
+    test = stats.ttest_ind(one, two, equal_var=False)
+    expected = (*np.exp([np.mean(one) - np.mean(two), *test.confidence_interval()]), test.pvalue)
+    assert unrelated(three, four) == pytest.approx(expected)
+    # Beside single runs, as the paper's, their scatter over the sizes counts; it is the only one of two such columns.
+    lone = series({("p", 32): [-0.2], ("p", 64): [1.1], ("p", 2048): [9.0]})
+    gaps = np.array([0.4, 0.1])
+    test = stats.ttest_ind(one, np.mean(one) - gaps, equal_var=False)
+    assert unrelated(three, lone) == pytest.approx((*np.exp([0.25, *test.confidence_interval()]), test.pvalue))
+    single = series({("c", size): [mean] for size, mean in sizes.items()})
+    test = stats.ttest_1samp([0.2, -0.1], 0)
+    assert unrelated(single, lone) == pytest.approx((*np.exp([0.05, *test.confidence_interval()]), test.pvalue))
+    assert unrelated(single[:1], lone) == (pytest.approx(math.exp(0.2)), 0.0, math.inf, 1.0)
+    assert unrelated(single[:1], lone[1:]) is None
 
 
 def test_networks_are_compared_by_the_factors_network_and_seed():
@@ -171,10 +191,10 @@ def test_seconds_are_told_at_the_usual_rate_where_they_follow_it():
 @pytest.mark.slow
 def test_intervals_cover_the_truth_and_equality_is_rarely_found_where_there_is_none():
     """2,000 studies of two columns that share their seeds, one of which scatters three times as much, on a machine whose rate
-    drifts."""
+    drifts; and of columns with seeds of their own, each of which moves all batch sizes, and single runs beside them."""
     random, studies = np.random.default_rng(1), 2000
     sizes, seeds, own, ratio = 4, 3, np.array([0.02, 0.06])[:, None, None], 1.10
-    covered = {"cell": 0, "ratio": 0, "seconds": 0}
+    covered = {"cell": 0, "ratio": 0, "seconds": 0, "other seeds": 0, "single runs": 0}
     equal = 0
     for _ in range(studies):
         shared = 0.05 * random.standard_normal((1, sizes, seeds))
@@ -188,6 +208,11 @@ def test_intervals_cover_the_truth_and_equality_is_rarely_found_where_there_is_n
         table = timed(np.exp(log) * np.exp(-0.8 * (np.log(rates) - np.median(np.log(rates)))), rates)
         means = cells(measured(table, "seconds/fit"))
         covered["seconds"] += (means.low["c0", 1] < 1) & (1 < means.high["c0", 1])
+        log = 0.04 * random.standard_normal((2, 1, seeds)) + 0.06 * random.standard_normal((2, 7, seeds))
+        one, two = (series({("c", size): list(own) for size, own in enumerate(each)}) for each in log)
+        lone = series({("p", size): [own] for size, own in enumerate(0.06 * random.standard_normal(7))})
+        for name, pair in (("other seeds", unrelated(one, two)), ("single runs", unrelated(one, lone))):
+            covered[name] += pair is not None and pair.low < 1 < pair.high
     assert all(0.93 <= count / studies <= 0.97 for count in covered.values()), covered
     assert equal / studies <= 0.05
 

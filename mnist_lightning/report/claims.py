@@ -89,10 +89,8 @@ def _up_to(source: Source, metric: str, claimed: float) -> Answer:
 def _last_saving(source: Source) -> Answer:
     """Whether all steps up to the named one save more than any after it, in seconds and in percent."""
     logs = {setup: source.tables[TIME][setup].dropna() for setup in LAST_SAVING}
-    saved = pd.concat(
-        {setup: pd.DataFrame({"s": -np.exp(log).diff(), "%": -log.diff()}) for setup, log in logs.items()}
-    )
-    steps = saved.dropna().groupby(lambda step: step[1] <= LAST_SAVING[step[0]])
+    each = {setup: pd.DataFrame({"s": -np.exp(log).diff(), "%": -log.diff()}) for setup, log in logs.items()}
+    steps = pd.concat(each).dropna().groupby(lambda step: step[1] <= LAST_SAVING[step[0]])
     least, most = steps.min().loc[True], steps.max().loc[False]
     percent = "yes" if least["%"] > most["%"] else "no"
     told = f"{least['s']:.1f} s or more to there, {most['s']:.1f} s or less after; in percent {percent}"
@@ -126,9 +124,7 @@ CLAIMS: Sequence[Claim] = (
     Claim("the CPU's last “significant decrease in execution time” is at 512, the GPUs' at 256", "IV.B", _last_saving),
     Claim("“1 GPU performs better than 2 GPUs until” 2048", "IV.B", _until_2048),
     Claim("“the GPU performs better than the CPU from a batch size of 128”", "IV.C, D", _from_128),
-    Claim(
-        "1 GPU is “more predictable” than 2 GPUs and the CPU", "IV.C, D", lambda _: Answer(None, "a cell is one run")
-    ),
+    Claim("1 GPU is “more predictable” than 2 and the CPU", "IV.C, D", lambda _: Answer(None, "a cell is one run")),
     Claim("“at a batch size of 1024” the three converge", "IV.C, D", _converge),
     Claim("“most of the time, 1 GPU has more accuracy than 2 GPUs”", "IV.C", lambda s: _side(s, 0.5, [ERRORS], PAIR)),
     Claim("“most of the time, 1 GPU has less loss than 2 GPUs”", "IV.D", lambda s: _side(s, 0.5, [LOSS], PAIR)),

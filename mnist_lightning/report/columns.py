@@ -16,7 +16,6 @@ IDENTITY = ("processor", "family", "model", "stepping", "cores")  # of a machine
 OF_A_SETUP = ("threads", "gpu", "convolutions")  # two setups on one machine may differ in these
 SHORT = {"32-true": "fp32", "bf16-mixed": "bf16", "64-true": "fp64", "16-mixed": "fp16"}
 IN_THE_NAME = ("program", "trainer.precision")  # all other settings are told in the legend
-TIMES = ("seconds/", "median/")  # metrics that other work on the machine changes
 # What Lightning makes of a setting that is not given.
 UNSET = {"trainer.limit_train_batches": 1.0, "trainer.limit_val_batches": 1.0, "trainer.deterministic": False}
 # The paper's experiment. A run that differs in one of these is not compared with the paper.
@@ -126,7 +125,7 @@ def values(table: pd.DataFrame, metric: str) -> pd.Series:
     """A metric by column, batch size and seed. Equal runs of one seed give the same numbers, of which the newest counts, and other
     times, of which the median counts."""
     rows = table[table.metric == metric]
-    if metric.startswith(TIMES):
+    if metric.startswith(("seconds/", "median/")):
         return rows[rows.left_out == ""].groupby(PLACE, sort=False).value.median()
     return rows.groupby(PLACE, sort=False).value.last()
 

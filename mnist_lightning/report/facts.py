@@ -15,8 +15,6 @@ from mnist_lightning.report.stats import CELL, METRICS, TIME, Noise, at_usual_ra
 
 MISSING = "—"
 Rows = list[list[str]]
-WORST = ("different", "cannot tell", "equal")  # the worst first
-OF_A_RUN = ["precision", "load_before"]  # not of its machine
 
 
 def facts(page: Page, networks: list[Network]) -> dict[str, Any]:
@@ -26,9 +24,7 @@ def facts(page: Page, networks: list[Network]) -> dict[str, Any]:
     seconds, ends = PAPER["I"], (paper.BATCH_SIZES[0], paper.BATCH_SIZES[-1])
     judged = [judge(source) for source in page.sources]
     found: dict[str, Any] = {
-        "refuted": listed(
-            f"{text} ({told.partition(';')[0]})" for (text, *_), (yes, told, _), _ in judged[0] if yes == 0
-        ),
+        "refuted": listed(f"{own.text} ({told.split(';')[0]})" for own, (yes, told, _), _ in judged[0] if yes == 0),
         "step": f"{1e3 * (two.steps - one.steps):.1f} ms",
         "image": f"{100 * (1 - two.Intercept / one.Intercept):.0f} %",
         "slower": max(seconds.index[seconds["2xgpu"] > seconds["1xgpu"]]),
@@ -74,7 +70,7 @@ def facts(page: Page, networks: list[Network]) -> dict[str, Any]:
         found["one_gpu"] = ratios.get((page.alike[0].name, "paper, 1xgpu"), {})
         for name, each in {"agrees": [found["one_gpu"]], "equal": ours.values()}.items():
             verdicts = [ratio.verdict for own in each for metric, ratio in own.items() if metric != TIME]
-            found[name] = min(verdicts, key=WORST.index, default="equal")
+            found[name] = min(verdicts, key=("different", "cannot tell", "equal").index, default="equal")  # the worst
         noise, n = page.late["errors"], page.ran[page.alike[0].name].min()
         found["hidden"] = f"{100 * noise.seen(1 + 1 / n):.0f} %" if noise.freedom else ""
     return found
@@ -103,16 +99,16 @@ def _apart(page: Page) -> dict[str, object]:
         for size, log in (page.sources[0].tables[metric][setup] - own["mean"]).dropna().items():
             count += 1
             found[setup] += [size] * (page.late[metric].p(log, 1 + 1 / own["size"][size]) < 0.05)
-    cells = [f"`{setup}` at {listed(sorted(set(sizes)))}" for setup, sizes in found.items() if sizes]
-    number, chance = sum(map(len, found.values())), f"{0.05 * count:.0f}"
-    return {"count": number, "all": count, "chance": chance, "cells": listed(cells) or "none"}
+    cells = listed(f"`{setup}` at {listed(sorted(set(sizes)))}" for setup, sizes in found.items() if sizes) or "none"
+    return {"count": sum(map(len, found.values())), "all": count, "chance": f"{0.05 * count:.0f}", "cells": cells}
 
 
 def _machines(page: Page) -> dict[str, str]:
     """Each machine with its software, and the rate that it was calibrated at, which is NaN if it was not."""
-    rows = [{"name": name, **run.summary["machine"]} for run, name in machines(page.runs).items()]
+    of_the_run = {"precision": None, "load_before": None}
+    rows = [{"name": name, **run.summary["machine"], **of_the_run} for run, name in machines(page.runs).items()]
     found, rates = {}, page.table.groupby("machine").rate
-    for name, own in pd.DataFrame(rows, dtype=object).drop(columns=OF_A_RUN, errors="ignore").groupby("name"):
+    for name, own in pd.DataFrame(rows, dtype=object).groupby("name"):
         items = [f"{item} {listed(each.dropna().unique(), 'or')}" for item, each in own.items() if each.notna().any()]
         low, middle, high = (rates.get_group(name).quantile(q) for q in (0, 0.5, 1))
         rate = f"fp32 {middle:.1f} GFLOP/s ({low:.1f} to {high:.1f})" if middle > 0 else "not calibrated"

@@ -33,10 +33,8 @@ def curves(page: Page, number: str) -> Figure:
     for setup, each in PAPER[number].items():
         axes.plot(each.index, each, label=f"paper, {setup}", linewidth=1, **style(str(setup), "paper"))
     for column in page.alike:
-        log, own = (
-            page.of(TABLES[number].metric, [column.name]).sort_index(),
-            style(column.setup, column.program or column.precision),
-        )
+        log = page.of(TABLES[number].metric, [column.name]).sort_index()
+        own = style(column.setup, column.program or column.precision)
         means, runs = (TABLES[number].shown(np.exp(each)) for each in (log.groupby("batch_size").mean(), log))
         axes.plot(means, label=column.name, **own)
         axes.plot(runs.index.get_level_values("batch_size"), runs, **{**own, "linestyle": "", "alpha": 0.5})
@@ -83,8 +81,7 @@ def time_to_accuracy(page: Page, columns: Sequence[str]) -> Figure:
         _plain_ticks(panel.yaxis)
     figure.supxlabel("seconds", fontsize=9)
     figure.supylabel("errors, %", fontsize=9)
-    shown = [(labels[size], size) for size in sizes]
-    figure.legend(*zip(*shown, strict=True), title="batch size", loc="outside right center", fontsize=8)
+    figure.legend([labels[size] for size in sizes], sizes, title="batch size", loc="outside right center", fontsize=8)
     return figure
 
 

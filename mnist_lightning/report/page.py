@@ -1,7 +1,9 @@
 """What the report knows of the runs, and what it compares: columns, one device with two, and networks."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise, product
+from operator import ne
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from mnist_lightning import paper
 from mnist_lightning.report import stats
 from mnist_lightning.report.claims import Source
-from mnist_lightning.report.columns import PLACE, Column, columns, tidy, values
+from mnist_lightning.report.columns import Column, columns, tidy, values
 from mnist_lightning.report.runs import TESTED, Run
 from mnist_lightning.report.stats import CELL, ERRORS, LOSS, METRICS, TIME, Noise, Ratio
 
@@ -59,8 +61,7 @@ class Page:
         self.late = stats.late_noise(first[first.epoch > paper.EPOCHS / 2])
         # The first column of each setup, which is in fp32 if there is one.
         setups = {column.setup: column.name for column in reversed(self.alike)}
-        gpus = any(setup.endswith("gpu") for setup in setups)
-        self.sources = [published(self.late), *([self._ours(setups)] if gpus else [])]
+        self.sources = [published(self.late), *([self._ours(setups)] if any("gpu" in each for each in setups) else [])]
 
     def of(self, metric: str, names: Collection[str]) -> pd.Series:
         """The logarithms of some columns."""
@@ -93,23 +94,20 @@ def published(late: Mapping[str, Noise]) -> Source:
 def beside(page: Page) -> dict[tuple[str, str], Ratios]:
     """The ratios of two columns, by their names: each of ours over the paper's setups, on average over the batch sizes; and each
     of ours over the one before it that differs from it in the fewest things, seed by seed."""
-    means = {}
-    for metric in METRICS[1:]:
-        ours, theirs = page.log[metric].groupby(CELL).mean().unstack(0), page.sources[0].tables[metric]
-        both = pd.concat([ours, theirs.add_prefix("paper, ")], axis=1).unstack().dropna()
-        means[metric] = pd.concat({0: both}).reorder_levels([1, 2, 0]).rename_axis(PLACE)
-    pairs = [(means, column.name, f"paper, {setup}") for column, setup in product(page.alike, paper.SETUPS)]
+    tables, found = page.sources[0].tables, defaultdict[tuple[str, str], Ratios](dict)
+    for column, setup, metric in product(page.alike, paper.SETUPS, METRICS[1:]):
+        papers = pd.concat({0: tables[metric][setup]}, names=["seed", "batch_size"])
+        if ratio := stats.unrelated(page.of(metric, [column.name]), papers):
+            found[column.name, f"paper, {setup}"][metric] = ratio
     for place, column in enumerate(page.alike[1:], 1):
-        other = min(
-            reversed(page.alike[:place]),
-            key=lambda each: sum(a != b for a, b in zip(each[1:], column[1:], strict=True)),
-        )
-        pairs.append((page.log, column.name, other.name))
-    found = {
-        (one, two): {m: ratio[one] for m, log in logs.items() if (ratio := stats.ratios(log, two, [one]))}
-        for logs, one, two in pairs
-    }
-    return {names: each for names, each in found.items() if each}
+        other = min(reversed(page.alike[:place]), key=lambda each: sum(map(ne, each[1:], column[1:])))
+        for metric in METRICS:
+            ratio = stats.ratios(page.log[metric], other.name, [column.name]).get(column.name)
+            if column.program != other.program and metric != TIME:  # runs of one seed share the hour in any case
+                ratio = stats.unrelated(page.of(metric, [column.name]), page.of(metric, [other.name]))
+            if ratio:
+                found[column.name, other.name][metric] = ratio
+    return dict(found)
 
 
 def lines(page: Page) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Seconds, errors and losses scatter in proportion to their size, so that differences of logarithms are what counts. A column has
 its own scatter, pooled over its batch sizes. Columns are compared seed by seed, since runs of one seed share their batches and
-with them a part of what they scatter by.
+with them a part of what they scatter by; those of another program do not.
 """
 
 from collections.abc import Collection, Sequence
@@ -119,6 +119,23 @@ def ratios(log: pd.Series, reference: str, others: Collection[str]) -> dict[str,
         known = [] if ends is None else [*np.exp(ends.loc[f"x{place}"]), fit.pvalues[f"x{place}"]]
         found[column] = Ratio(*map(float, [np.exp(fit.params[f"x{place}"]), *known]))
     return found
+
+
+def unrelated(one: pd.Series, other: pd.Series) -> Ratio | None:
+    """A column over one whose seeds are other ones, on average over the batch sizes, by Welch's t test; None without a shared size.
+
+    Runs of one seed share the order of their images at all batch sizes, and scatter together: its mean counts once. Where a
+    column has one seed, as the paper has, the scatter of the ratios over the batch sizes counts."""
+    gap = (one.groupby("batch_size").mean() - other.groupby("batch_size").mean()).dropna()
+    if gap.empty:
+        return None
+    logs = (log[log.index.isin(gap.index, level="batch_size")] for log in (one, other))
+    seeds = [(log - log.groupby("batch_size").transform("mean")).groupby("seed").mean() for log in logs]
+    first, second, *_ = *(each for each in seeds if len(each) > 1), gap - gap.mean(), [0.0, 0.0]
+    test = stats.ttest_ind(first + gap.mean(), second, equal_var=False)
+    ends = np.exp(test.confidence_interval())
+    known = [*ends, test.pvalue] if np.isfinite(ends).all() else []
+    return Ratio(*map(float, [np.exp(gap.mean()), *known]))
 
 
 def late_noise(late: pd.DataFrame) -> dict[str, Noise]:

@@ -38,10 +38,8 @@ def write(out: Path, runs: Sequence[Run]) -> None:
     known |= {"listed": listed, "plural": plural, **facts(page, compared)}
     template = Path(__file__).with_name("report.md.jinja").read_text(encoding="utf-8")
     # What a run says is text: a browser must not run it.
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, finalize=lambda each: str(each).replace("<", "&lt;")
-    )
-    text = environment.from_string(template).render(known)
+    jinja = Environment(trim_blocks=True, lstrip_blocks=True, finalize=lambda each: str(each).replace("<", "&lt;"))
+    text = jinja.from_string(template).render(known)
     cited = re.findall(r"\]\((https:[^)]*)\)", template)
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "report.html").write_text(_as_html(text, out, cited), encoding="utf-8")
