@@ -5,6 +5,7 @@ python benchmarks/readings.py --logs logs/readings --hours 2.5     # goes on whe
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from time import monotonic
 from mnist_lightning import paper
 from mnist_lightning.run_files import SUMMARY, run_name
 
-HERE = Path(__file__).parent.relative_to(Path.cwd())  # as a summary's command has it, which others type, too
+HERE = Path(os.path.relpath(Path(__file__).parent))  # as a summary's command has it, which others type, too
 COLUMNS = {
     "fp32": ("1xcpu", "32-true"),
     "bf16": ("1xcpu", "bf16-mixed"),
