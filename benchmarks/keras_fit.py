@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,9 @@ def untuned(pipeline: tensorflow.data.Options, made: Callable[..., None] = tenso
 # for up to 20 seconds, which says nothing of Keras's speed.
 tensorflow.data.Options.__init__ = untuned
 
-keras.utils.set_random_seed(options.seed)
+# Keras draws the seeds of its layers from Python's stream. With `keras.utils.set_random_seed`, which seeds TensorFlow, too, all
+# epochs would have one order of the images (tensorflow issue 35682), where the paper's Keras shuffles before each.
+random.seed(options.seed)
 (images, labels), test = digits(options.data_dir, "train"), digits(options.data_dir, "t10k")
 model = network()
 marks: list[float] = []  # of each epoch: its begin, the begin of its validation, its end
