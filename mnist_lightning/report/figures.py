@@ -81,7 +81,8 @@ def time_to_accuracy(page: Page, columns: Sequence[str]) -> Figure:
         _plain_ticks(panel.yaxis)
     figure.supxlabel("seconds", fontsize=9)
     figure.supylabel("errors, %", fontsize=9)
-    figure.legend([labels[size] for size in sizes], sizes, title="batch size", loc="outside right center", fontsize=8)
+    shown = [labels[size] for size in sizes]
+    figure.legend(shown, map(str, sizes), title="batch size", loc="outside right center", fontsize=8)
     return figure
 
 

@@ -52,8 +52,7 @@ class Page:
         self.alike = [column for column in self.columns if not column.unlike]
         self.table = tidy(self.column_of)
         self.log = {metric: stats.measured(self.table, metric) for metric in METRICS} if runs else {}
-        # How many seeds each cell has, whether their times are used or not.
-        self.ran = self.table.groupby(CELL, sort=False).seed.nunique() if runs else pd.Series()
+        self.ran = self.table.groupby(CELL, sort=False).seed.nunique() if runs else pd.Series()  # how many seeds
         each = [(run, column, epoch) for run, column in self.column_of.items() for epoch in run.epochs]
         rows = [{"column": c.name, "batch_size": run.summary["batch_size"], **epoch} for run, c, epoch in each]
         self.epochs = pd.DataFrame(rows, columns=[*CELL, "epoch", "seconds", "errors", "val/loss"])

@@ -131,11 +131,11 @@ def unrelated(one: pd.Series, other: pd.Series) -> Ratio | None:
         return None
     logs = (log[log.index.isin(gap.index, level="batch_size")] for log in (one, other))
     seeds = [(log - log.groupby("batch_size").transform("mean")).groupby("seed").mean() for log in logs]
-    first, second, *_ = *(each for each in seeds if len(each) > 1), gap - gap.mean(), [0.0, 0.0]
+    samples = *(each for each in seeds if len(each) > 1), gap, pd.Series([0.0, 0.0])
+    first, second = (each - each.mean() for each in samples[:2])
     test = stats.ttest_ind(first + gap.mean(), second, equal_var=False)
     ends = np.exp(test.confidence_interval())
-    known = [*ends, test.pvalue] if np.isfinite(ends).all() else []
-    return Ratio(*map(float, [np.exp(gap.mean()), *known]))
+    return Ratio(*map(float, [np.exp(gap.mean()), *([*ends, test.pvalue] if np.isfinite(ends).all() else ())]))
 
 
 def late_noise(late: pd.DataFrame) -> dict[str, Noise]:
