@@ -164,6 +164,14 @@ def test_the_first_screen_says_what_differs(tmp_path):
     assert "**Differs** beside the paper's one GPU: `1xcpu` makes 1.50 [1.4" in text
 
 
+def test_seeds_of_another_program_have_nothing_in_common_with_ours(tmp_path):
+    make_study(tmp_path / "a", "1xcpu", 100.0)
+    make_study(tmp_path / "b", "1xcpu", 300.0, summary={"program": "Keras"})
+    # Three seeds that scatter by 2 % beside three others: 2.78 * 2 % * (2 / 3) ** .5. Errors are whole images.
+    row = "| 1xcpu, Keras / 1xcpu | 3.00 [3.00, 3.00] | 1.00 [0.95, 1.05] | equal | 1.00 [0.96, 1.05] | equal |"
+    assert row in written(tmp_path, tmp_path)
+
+
 def test_runs_that_are_not_the_papers_come_first_and_are_not_compared_with_it(tmp_path):
     make_run(tmp_path / "a", "1xcpu", 128, 0, 9.0, 0.9, 0.3, summary={"data": "sample", "train_images": 4000})
     make_run(tmp_path / "b", "2xcpu", 128, 0, 8.0, 0.9, 0.3, summary={"data": "sample", "train_images": 4000})

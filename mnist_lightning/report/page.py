@@ -38,6 +38,7 @@ PAPER = {
     number: pd.DataFrame(table, index=list(paper.BATCH_SIZES))
     for number, table in zip(TABLES, (paper.SECONDS, paper.ACCURACY, paper.LOSS), strict=True)
 }
+PAPERS_LINES = {f"paper, {setup}": stats.fit_line(paper.STEPS, seconds) for setup, seconds in paper.SECONDS.items()}
 NOUNS = {TIME: "seconds", ERRORS: "errors", LOSS: "loss"}
 Ratios = dict[str, Ratio]  # by metric
 
@@ -85,24 +86,23 @@ def published(late: Mapping[str, Noise]) -> Source:
     """The paper's tables. Its times scatter as they do around the lines that they follow, and its accuracy and loss as our late
     epochs do: each of its cells is one run at the end of one epoch."""
     tables = {TIME: np.log(PAPER["I"]), ERRORS: np.log(TESTED * (1 - PAPER["II"])), LOSS: np.log(PAPER["III"])}
-    squares = [stats.fit_line(paper.STEPS, seconds).scale for seconds in paper.SECONDS.values()]
-    freedom = len(squares) * (len(paper.STEPS) - 2)
-    return Source("the paper's tables", tables, {TIME: Noise(float(np.mean(squares)) ** 0.5, freedom), **late})
+    squares, freedom = zip(*((line.scale, line.df_resid) for line in PAPERS_LINES.values()), strict=True)
+    return Source("the paper's tables", tables, {TIME: Noise(float(np.mean(squares)) ** 0.5, sum(freedom)), **late})
 
 
 def beside(page: Page) -> dict[tuple[str, str], Ratios]:
-    """The ratios of two columns, by their names: each of ours over the paper's setups, on average over the batch sizes; and each
-    of ours over the one before it that differs from it in the fewest things, seed by seed."""
-    tables, found = page.sources[0].tables, defaultdict[tuple[str, str], Ratios](dict)
+    """The ratios of two columns, by name: each of ours over the paper's setups, and over the one before that differs least."""
+    found = defaultdict[tuple[str, str], Ratios](dict)
     for column, setup, metric in product(page.alike, paper.SETUPS, METRICS[1:]):
-        papers = pd.concat({0: tables[metric][setup]}, names=["seed", "batch_size"])
+        papers = pd.concat({0: page.sources[0].tables[metric][setup]}, names=["seed", "batch_size"])
         if ratio := stats.unrelated(page.of(metric, [column.name]), papers):
             found[column.name, f"paper, {setup}"][metric] = ratio
     for place, column in enumerate(page.alike[1:], 1):
         other = min(reversed(page.alike[:place]), key=lambda each: sum(map(ne, each[1:], column[1:])))
         for metric in METRICS:
-            ratio = stats.ratios(page.log[metric], other.name, [column.name]).get(column.name)
-            if column.program != other.program and metric != TIME:  # runs of one seed share the hour in any case
+            if column.program == other.program or metric == TIME:  # runs of one seed share the hour in any case
+                ratio = stats.ratios(page.log[metric], other.name, [column.name]).get(column.name)
+            else:
                 ratio = stats.unrelated(page.of(metric, [column.name]), page.of(metric, [other.name]))
             if ratio:
                 found[column.name, other.name][metric] = ratio
@@ -111,7 +111,7 @@ def beside(page: Page) -> dict[tuple[str, str], Ratios]:
 
 def lines(page: Page) -> dict[str, Any]:
     """What steps and images cost, by column: the paper's whole runs, and ours without validation."""
-    found = {f"paper, {setup}": stats.fit_line(paper.STEPS, seconds) for setup, seconds in paper.SECONDS.items()}
+    found = dict(PAPERS_LINES)
     means = [values(page.table, name).groupby(CELL).mean() for name in ("seconds/train", "steps")] if page.alike else []
     for column in page.alike:
         seconds, steps = (mean[mean.index.isin([column.name], level="column")] for mean in means)
