@@ -151,6 +151,7 @@ class MNISTClassifier(LightningModule):
             images = images.view(len(images), IMAGE_SIZE, IMAGE_SIZE)
             x = cast(Tensor, ConvBlock.apply(images, rows, key1, rates[0], size, *layers))
         else:
+            # By the shape, since `len` warns when TensorBoard's graph is traced; -1 would take three channels for three images.
             x = images.view(images.shape[0], 1, IMAGE_SIZE, IMAGE_SIZE).to(self.dtype) / 255
             # ReLU comes after the pooling, where a quarter of the units is left: the result is the same.
             x = F.relu(F.max_pool2d(self.conv2(F.relu(self.conv1(x))), size))
